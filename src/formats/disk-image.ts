@@ -19,7 +19,16 @@ export type Codec = 'deflate-raw' | 'zlib' | 'zstd';
 export type Extent =
   | { kind: 'zero'; offset: number; length: number }
   | { kind: 'raw'; offset: number; length: number; at: number }
-  | { kind: 'packed'; offset: number; length: number; at: number; packedLength: number; codec: Codec; skip: number; unitLength: number };
+  | {
+      kind: 'packed';
+      offset: number;
+      length: number;
+      at: number;
+      packedLength: number;
+      codec: Codec;
+      skip: number;
+      unitLength: number;
+    };
 
 export interface DiskImage {
   readonly format: Format;

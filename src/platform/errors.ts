@@ -77,4 +77,6 @@ export const permissionDenied = (message: string): DomainError => new DomainErro
 export const unauthenticated = (): DomainError => new DomainError('UNAUTHENTICATED', 'Token is invalid or has expired.');
 
 export const quotaExceeded = (cloudId: string, violation: QuotaViolation): DomainError =>
-  new DomainError('RESOURCE_EXHAUSTED', `Limit ${violation.metric} exceeded`, [{ kind: 'quotaFailure', cloudId, violations: [violation] }]);
+  new DomainError('RESOURCE_EXHAUSTED', `Limit ${violation.metric} exceeded`, [
+    { kind: 'quotaFailure', cloudId, violations: [violation] },
+  ]);
