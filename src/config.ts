@@ -1,0 +1,128 @@
+// The only file that reads the environment. Every name, its default and its unit stand here; README's table repeats them.
+// A name that starts with OBRAZ_ and is not known is an error: a misspelt setting must not be silently ignored.
+// (OBRAZ_TEST_* belongs to the tests.)
+import { z } from 'zod';
+
+const roles = ['api', 'worker', 'nbd'] as const;
+export type Role = (typeof roles)[number];
+
+const list = (text: string): string[] =>
+  text
+    .split(',')
+    .map((item) => item.trim())
+    .filter((item) => item !== '');
+
+const commaSeparated = (fallback: string) => z.string().default(fallback).transform(list);
+
+const isAddress = (text: string): boolean =>
+  /^(\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5}$/.test(text) && Number(text.slice(text.lastIndexOf(':') + 1)) <= 65_535;
+
+const addressText = z
+  .string()
+  .refine(isAddress, 'must be host:port, for example 127.0.0.1:50051, [::1]:50051, or port 0 for a free one');
+
+const address = (fallback: string) => addressText.default(fallback);
+
+const positiveInteger = (fallback: number, most: number) => z.coerce.number().int().min(1).max(most).default(fallback);
+
+const port = z.string().transform(Number).pipe(z.number().int().min(1).max(65_535));
+
+const schema = z.object({
+  /** Everything that this process keeps: embedded PostgreSQL, image data, keys, bootstrap.json. */
+  OBRAZ_DATA_DIR: z.string().min(1).default('./obraz-data'),
+  /** Where image data lies; several processes with one DATABASE_URL share it. Default: blobs in the data folder. */
+  OBRAZ_BLOB_DIR: z.string().min(1).optional(),
+  /** A PostgreSQL to use instead of the embedded one. */
+  DATABASE_URL: z
+    .string()
+    .regex(/^postgres(ql)?:\/\//, 'must be a postgres:// or postgresql:// URL')
+    .optional(),
+  /** What this process does. */
+  OBRAZ_ROLES: commaSeparated('api,worker').pipe(z.array(z.enum(roles)).min(1)),
+  /** gRPC without TLS: keep it on loopback. */
+  OBRAZ_GRPC_ADDRESS: address('127.0.0.1:50051'),
+  /** gRPC over TLS, for the SDKs and Terraform. */
+  OBRAZ_TLS_ADDRESS: address('127.0.0.1:8443'),
+  /** Health and metrics over HTTP. */
+  OBRAZ_HTTP_ADDRESS: address('127.0.0.1:8080'),
+  /** Block access; not served yet. */
+  OBRAZ_NBD_ADDRESS: address('127.0.0.1:10809'),
+  /** host:port that endpoint discovery names instead of the address that the caller used. */
+  OBRAZ_PUBLIC_ADDRESS: addressText.optional(),
+  /** Names and addresses that the server certificate covers besides localhost, 127.0.0.1, ::1 and the host name. */
+  OBRAZ_TLS_NAMES: commaSeparated(''),
+  /** A certificate chain and its key in PEM instead of the built-in CA's. */
+  OBRAZ_TLS_CERT_FILE: z.string().min(1).optional(),
+  OBRAZ_TLS_KEY_FILE: z.string().min(1).optional(),
+  /** Addresses that imports may reach besides public ones: CIDR or host, each with an optional :port. */
+  OBRAZ_IMPORT_ALLOW: z.string().default(''),
+  /** Ports that imports may reach on public addresses. */
+  OBRAZ_IMPORT_PORTS: commaSeparated('80,443').pipe(z.array(port)),
+  /** PEM file of certificate authorities that imports trust besides the well-known ones. */
+  OBRAZ_IMPORT_CA_FILE: z.string().min(1).optional(),
+  /** Imports and other long jobs that run at once in this process. */
+  OBRAZ_JOB_CONCURRENCY: positiveInteger(4, 64),
+  /** Threads that decode, hash and store. Default: the number of processors, at most 8. */
+  OBRAZ_IMPORT_THREADS: z.coerce.number().int().min(1).max(64).optional(),
+  /** Connections to PostgreSQL that this process may open. */
+  OBRAZ_DATABASE_POOL_SIZE: positiveInteger(20, 200),
+  OBRAZ_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
+});
+
+export interface Config {
+  dataDirectory: string;
+  blobDirectory: string | undefined;
+  databaseUrl: string | undefined;
+  databasePoolSize: number;
+  roles: ReadonlySet<Role>;
+  grpcAddress: string;
+  tlsAddress: string;
+  httpAddress: string;
+  publicAddress: string | undefined;
+  tls: { names: string[]; certificateFile: string | undefined; keyFile: string | undefined };
+  import: { allow: string; publicPorts: number[]; caFile: string | undefined; threads: number | undefined };
+  jobConcurrency: number;
+  logLevel: string;
+}
+
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+}
+
+/** @throws ConfigError naming every wrong setting at once. */
+export function readConfig(environment: NodeJS.ProcessEnv): Config {
+  const faults = Object.keys(environment)
+    .filter((name) => name.startsWith('OBRAZ_') && !name.startsWith('OBRAZ_TEST_') && !(name in schema.shape))
+    .map((name) => `${name}: there is no such setting`);
+  // An empty value means "not set", as in `OBRAZ_TLS_NAMES= npm start`.
+  const given = Object.fromEntries(
+    Object.keys(schema.shape).flatMap((name) => (environment[name] ? [[name, environment[name]]] : [])),
+  );
+  const parsed = schema.safeParse(given);
+  if (!parsed.success) faults.push(...parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`));
+  if ((given['OBRAZ_TLS_CERT_FILE'] === undefined) !== (given['OBRAZ_TLS_KEY_FILE'] === undefined)) {
+    faults.push('OBRAZ_TLS_CERT_FILE, OBRAZ_TLS_KEY_FILE: set both or neither');
+  }
+  if (faults.length > 0 || !parsed.success) throw new ConfigError(faults.join('\n'));
+  const value = parsed.data;
+  return {
+    dataDirectory: value.OBRAZ_DATA_DIR,
+    blobDirectory: value.OBRAZ_BLOB_DIR,
+    databaseUrl: value.DATABASE_URL,
+    databasePoolSize: value.OBRAZ_DATABASE_POOL_SIZE,
+    roles: new Set(value.OBRAZ_ROLES),
+    grpcAddress: value.OBRAZ_GRPC_ADDRESS,
+    tlsAddress: value.OBRAZ_TLS_ADDRESS,
+    httpAddress: value.OBRAZ_HTTP_ADDRESS,
+    publicAddress: value.OBRAZ_PUBLIC_ADDRESS,
+    tls: { names: value.OBRAZ_TLS_NAMES, certificateFile: value.OBRAZ_TLS_CERT_FILE, keyFile: value.OBRAZ_TLS_KEY_FILE },
+    import: {
+      allow: value.OBRAZ_IMPORT_ALLOW,
+      publicPorts: value.OBRAZ_IMPORT_PORTS,
+      caFile: value.OBRAZ_IMPORT_CA_FILE,
+      threads: value.OBRAZ_IMPORT_THREADS,
+    },
+    jobConcurrency: value.OBRAZ_JOB_CONCURRENCY,
+    logLevel: value.OBRAZ_LOG_LEVEL,
+  };
+}
