@@ -1,0 +1,141 @@
+// The threads that fetch, decode, hash and store chunks. The main thread only plans: guest bytes never pass through it.
+// Bounded: `threads × slotsPerThread` chunks are under way at once, each with one chunk's buffers, whatever the number of imports.
+import { Worker } from 'node:worker_threads';
+import { TransientError } from '../../platform/errors.ts';
+import type { Log } from '../../platform/log.ts';
+import { fromPosted } from '../../platform/posted-error.ts';
+import { Semaphore } from '../../platform/semaphore.ts';
+import type { FromThread, ToThread } from './messages.ts';
+import type { ChunkPlan } from './plan.ts';
+import type { SourceDescription } from './source-description.ts';
+import type { ThreadOptions } from './chunk-thread.ts';
+
+export interface StoredChunk {
+  /** Undefined when the chunk holds only zeros. */
+  address: string | undefined;
+  /** Bytes that were read from the source for it. */
+  bytesFetched: number;
+}
+
+interface Task {
+  thread: Thread;
+  resolve: (stored: StoredChunk) => void;
+  reject: (error: Error) => void;
+}
+
+interface Thread {
+  worker: Worker;
+  running: number;
+  openSources: Set<number>;
+}
+
+export interface ChunkPoolOptions extends ThreadOptions {
+  threads: number;
+  log: Log;
+}
+
+/** A source that is open in the threads. */
+export interface ChunkSource extends Disposable {
+  /** Stores one chunk; waits for a free slot first. @throws what reading, decoding and storing throw; signal.reason when aborted. */
+  store(plan: ChunkPlan, signal: AbortSignal): Promise<StoredChunk>;
+}
+
+export class ChunkPool implements AsyncDisposable {
+  readonly #options: ChunkPoolOptions;
+  readonly #slots: Semaphore;
+  readonly #threads: Thread[] = [];
+  readonly #tasks = new Map<number, Task>();
+  readonly #sources = new Map<number, SourceDescription>();
+  #lastId = 0;
+  #closed = false;
+
+  constructor(options: ChunkPoolOptions) {
+    this.#options = options;
+    this.#slots = new Semaphore(options.threads * options.slotsPerThread);
+  }
+
+  open(source: SourceDescription): ChunkSource {
+    const sourceId = ++this.#lastId;
+    this.#sources.set(sourceId, source);
+    return {
+      store: (plan, signal) => this.#store(sourceId, plan, signal),
+      [Symbol.dispose]: () => {
+        this.#sources.delete(sourceId);
+        for (const thread of this.#threads) if (thread.openSources.delete(sourceId)) post(thread, { kind: 'close', sourceId });
+      },
+    };
+  }
+
+  async #store(sourceId: number, plan: ChunkPlan, signal: AbortSignal): Promise<StoredChunk> {
+    const release = await this.#slots.acquire(signal);
+    try {
+      return await this.#run(sourceId, plan, signal);
+    } finally {
+      release();
+    }
+  }
+
+  #run(sourceId: number, plan: ChunkPlan, signal: AbortSignal): Promise<StoredChunk> {
+    const source = this.#sources.get(sourceId);
+    if (source === undefined || this.#closed) throw new TransientError('the import was stopped');
+    const thread = this.#leastBusyThread();
+    const taskId = ++this.#lastId;
+    return new Promise<StoredChunk>((resolve, reject) => {
+      // After a cancel the thread still answers; only then is its buffer free, so the promise waits for that answer.
+      const cancel = () => post(thread, { kind: 'cancel', taskId });
+      const settle = () => {
+        thread.running -= 1;
+        this.#tasks.delete(taskId);
+        signal.removeEventListener('abort', cancel);
+      };
+      this.#tasks.set(taskId, {
+        thread,
+        resolve: (stored) => (settle(), resolve(stored)),
+        reject: (error) => (settle(), reject(signal.aborted ? (signal.reason as Error) : error)),
+      });
+      thread.running += 1;
+      if (!thread.openSources.has(sourceId)) {
+        thread.openSources.add(sourceId);
+        post(thread, { kind: 'open', sourceId, source });
+      }
+      post(thread, { kind: 'store', taskId, sourceId, plan });
+      signal.addEventListener('abort', cancel, { once: true });
+    });
+  }
+
+  #leastBusyThread(): Thread {
+    if (this.#threads.length < this.#options.threads && this.#threads.every((thread) => thread.running > 0))
+      this.#threads.push(this.#start());
+    return this.#threads.reduce((least, thread) => (thread.running < least.running ? thread : least));
+  }
+
+  #start(): Thread {
+    const { threads: _, log, ...workerData } = this.#options;
+    const worker = new Worker(new URL('./chunk-thread.ts', import.meta.url), { workerData });
+    const thread: Thread = { worker, running: 0, openSources: new Set() };
+    worker.on('message', (message: FromThread) => {
+      const task = this.#tasks.get(message.taskId);
+      if (message.kind === 'stored') task?.resolve({ address: message.address, bytesFetched: message.bytesFetched });
+      else task?.reject(fromPosted(message.error));
+    });
+    // A thread that dies (out of memory, a bug) takes its chunks with it; the job's next attempt goes on from its checkpoint.
+    const lost = (reason: string) => {
+      const index = this.#threads.indexOf(thread);
+      if (index === -1) return;
+      this.#threads.splice(index, 1);
+      if (!this.#closed) log.error({ reason }, 'an import thread ended');
+      for (const task of this.#tasks.values())
+        if (task.thread === thread) task.reject(new TransientError('an import thread ended'));
+    };
+    worker.on('error', (error: Error) => lost(error.stack ?? error.message));
+    worker.on('exit', (code) => lost(`exit code ${code}`));
+    return thread;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true;
+    await Promise.all(this.#threads.map((thread) => thread.worker.terminate()));
+  }
+}
+
+const post = (thread: Thread, message: ToThread): void => thread.worker.postMessage(message);

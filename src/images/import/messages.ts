@@ -1,0 +1,16 @@
+// What the import's main thread and its chunk threads say to each other. All of it is plain data.
+import type { PostedError } from '../../platform/posted-error.ts';
+import type { SourceDescription } from './source-description.ts';
+import type { ChunkPlan } from './plan.ts';
+
+export type ToThread =
+  /** Every chunk of `sourceId` reads from this source, until it is closed. */
+  | { kind: 'open'; sourceId: number; source: SourceDescription }
+  | { kind: 'close'; sourceId: number }
+  | { kind: 'store'; taskId: number; sourceId: number; plan: ChunkPlan }
+  | { kind: 'cancel'; taskId: number };
+
+export type FromThread =
+  /** The chunk is durable. `address` is undefined when it holds only zeros. */
+  | { kind: 'stored'; taskId: number; address: string | undefined; bytesFetched: number }
+  | { kind: 'failed'; taskId: number; error: PostedError };

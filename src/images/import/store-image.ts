@@ -1,0 +1,60 @@
+// Moves a disk image into a layer: chunks are planned in guest order, stored out of order by the pool, and the layer's builder is
+// flushed every few seconds, so that a restart goes on from the last checkpoint.
+import type { DiskImage } from '../../formats/disk-image.ts';
+import type { LayerBuilder } from '../../storage/layers.ts';
+import type { ChunkSource } from './chunk-pool.ts';
+import { planChunks } from './plan.ts';
+
+export interface StoreImageOptions {
+  image: DiskImage;
+  source: ChunkSource;
+  builder: LayerBuilder;
+  chunkBytes: number;
+  /** Chunks under way at once. */
+  concurrency: number;
+  /** Chunks below this index are in the builder already. */
+  fromIndex: number;
+  checkpointIntervalMs: number;
+  /** Called with the root of all that is durable: every chunk below `nextIndex` is in it. */
+  onCheckpoint: (checkpoint: { root: string; nextIndex: number }) => Promise<void>;
+  onProgress: (progress: { bytesDone: number; bytesFetched: number }) => void;
+  signal: AbortSignal;
+}
+
+/** Answers the root of the finished layer, durable. @throws the first error of any chunk, after all chunks under way have ended. */
+export async function storeImage(options: StoreImageOptions): Promise<string> {
+  const { image, source, builder, chunkBytes } = options;
+  const failed = new AbortController();
+  const signal = AbortSignal.any([options.signal, failed.signal]);
+  const underWay = new Map<number, Promise<void>>();
+  let nextCheckpointAt = performance.now() + options.checkpointIntervalMs;
+
+  const store = async (plan: Parameters<ChunkSource['store']>[0]): Promise<void> => {
+    const { address, bytesFetched } = await source.store(plan, signal);
+    builder.set(plan.index, address);
+    underWay.delete(plan.index);
+    options.onProgress({ bytesDone: Math.min(plan.index * chunkBytes + plan.lengthBytes, image.sizeBytes), bytesFetched });
+  };
+
+  try {
+    for await (const plan of planChunks(image, chunkBytes, options.fromIndex, signal)) {
+      const task = store(plan);
+      task.catch((error: unknown) => failed.abort(error));
+      underWay.set(plan.index, task);
+      if (underWay.size >= options.concurrency) await Promise.race(underWay.values());
+      if (performance.now() >= nextCheckpointAt) {
+        // Plans come in ascending order, so the lowest index under way bounds what is complete; taken before the flush, because
+        // chunks that end during it may miss the root.
+        const nextIndex = Math.min(plan.index + 1, ...underWay.keys());
+        await options.onCheckpoint({ root: await builder.flush(), nextIndex });
+        nextCheckpointAt = performance.now() + options.checkpointIntervalMs;
+      }
+    }
+    await Promise.all(underWay.values());
+    return await builder.flush();
+  } catch (error) {
+    failed.abort(error);
+    await Promise.allSettled(underWay.values());
+    throw failed.signal.reason;
+  }
+}
