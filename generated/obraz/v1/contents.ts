@@ -23,6 +23,7 @@ export const protobufFileName = "obraz/v1/contents.proto";
 
 /** One packed message. Never sent as such: see the comment at the top of the file. */
 export interface Contents {
+  /** What is packed. */
   contents:
     | //
     /** Response of an operation that leaves no resource, such as a delete. */

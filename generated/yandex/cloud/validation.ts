@@ -11,9 +11,13 @@ export const protobufPackage = "yandex.cloud";
 
 export const protobufFileName = "yandex/cloud/validation.proto";
 
+/** Rules for each key of a map. Empty means no rule. */
 export interface MapKeySpec {
+  /** Allowed values, as in the option `value`. */
   value: string;
+  /** Regular expression, as in the option `pattern`. */
   pattern: string;
+  /** Range of the number of characters, as in the option `length`. */
   length: string;
 }
 

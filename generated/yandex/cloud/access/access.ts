@@ -11,9 +11,13 @@ export const protobufPackage = "yandex.cloud.access";
 
 export const protobufFileName = "yandex/cloud/access/access.proto";
 
+/** Direction of a change. */
 export const AccessBindingAction = {
+  /** ACCESS_BINDING_ACTION_UNSPECIFIED - Not given. */
   ACCESS_BINDING_ACTION_UNSPECIFIED: 0,
+  /** ADD - The binding comes. Adding it twice is no error. */
   ADD: 1,
+  /** REMOVE - The binding goes. Removing one that is not there is no error. */
   REMOVE: 2,
   UNRECOGNIZED: -1,
 } as const;
@@ -59,24 +63,40 @@ export function accessBindingActionToJSON(object: AccessBindingAction): string {
   }
 }
 
+/** One who can hold a role. */
 export interface Subject {
+  /**
+   * Id of the user, service account or group. With type `system` one of `allAuthenticatedUsers`, `allUsers`
+   * and `group:organization:<id>:users`, `group:federation:<id>:users`.
+   */
   id: string;
+  /** One of `userAccount`, `serviceAccount`, `federatedUser`, `group` and `system`. */
   type: string;
 }
 
+/** A role given to a subject on a resource, and so on everything below that resource. */
 export interface AccessBinding {
+  /** Role, for example `compute.images.user`. An unknown role is INVALID_ARGUMENT. */
   roleId: string;
+  /** Who gets the role. */
   subject: Subject | undefined;
 }
 
+/** A named set of restrictions that can be bound to a cloud or a folder. */
 export interface AccessPolicy {
+  /** Id of the policy template. */
   id: string;
+  /** Name for people. */
   name: string;
+  /** What the policy restricts, for people. */
   description: string;
 }
 
+/** A policy template bound to a resource, with the values that it is bound with. */
 export interface AccessPolicyBinding {
+  /** Id of the policy template. */
   accessPolicyTemplateId: string;
+  /** Values for the template's parameters, by name. */
   parameters: { [key: string]: string };
 }
 
@@ -85,91 +105,150 @@ export interface AccessPolicyBinding_ParametersEntry {
   value: string;
 }
 
+/** Arguments of BindAccessPolicy, whatever the kind of resource. */
 export interface BindAccessPolicyRequest {
+  /** Id of the resource that the bindings belong to. */
   resourceId: string;
+  /** Policy to bind. ALREADY_EXISTS when the template is bound to the resource. */
   accessPolicyBinding: AccessPolicyBinding | undefined;
 }
 
+/** Metadata of the operation that BindAccessPolicy starts. */
 export interface BindAccessPolicyMetadata {
+  /** Id of the resource that the bindings belong to. */
   resourceId: string;
+  /** Policy that is being bound. */
   accessPolicyBinding: AccessPolicyBinding | undefined;
 }
 
+/** Result of the operation that BindAccessPolicy starts. */
 export interface BindAccessPolicyResponse {
 }
 
+/** Arguments of ListAccessBindings, whatever the kind of resource. */
 export interface ListAccessBindingsRequest {
+  /** Id of the resource that the bindings belong to. */
   resourceId: string;
+  /** Most items on one page, up to 1000. 0 means 100. */
   pageSize: bigint;
+  /**
+   * `next_page_token` of the page before, or empty for the first page. The other fields must be as they were
+   * then: a token that belongs to another query is INVALID_ARGUMENT.
+   */
   pageToken: string;
 }
 
+/** One page of ListAccessBindings. */
 export interface ListAccessBindingsResponse {
+  /** Bindings on this page, each exactly as it was set. */
   accessBindings: AccessBinding[];
+  /** Token of the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
+/** Arguments of ListAccessPolicyBindings, whatever the kind of resource. */
 export interface ListAccessPolicyBindingsRequest {
+  /** Id of the resource that the bindings belong to. */
   resourceId: string;
+  /** Most items on one page, up to 1000. 0 means 100. */
   pageSize: bigint;
+  /**
+   * `next_page_token` of the page before, or empty for the first page. The other fields must be as they were
+   * then: a token that belongs to another query is INVALID_ARGUMENT.
+   */
   pageToken: string;
 }
 
+/** One page of ListAccessPolicyBindings. */
 export interface ListAccessPolicyBindingsResponse {
+  /** Bindings on this page. */
   accessPolicyBindings: AccessPolicyBinding[];
+  /** Token of the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
+/** Arguments of UnbindAccessPolicy, whatever the kind of resource. */
 export interface UnbindAccessPolicyRequest {
+  /** Id of the resource that the bindings belong to. */
   resourceId: string;
+  /** Id of the template whose binding goes. */
   accessPolicyTemplateId: string;
 }
 
+/** Metadata of the operation that UnbindAccessPolicy starts. */
 export interface UnbindAccessPolicyMetadata {
+  /** Id of the resource that the bindings belong to. */
   resourceId: string;
+  /** Id of the template whose binding goes. */
   accessPolicyTemplateId: string;
 }
 
+/** Result of the operation that UnbindAccessPolicy starts. */
 export interface UnbindAccessPolicyResponse {
 }
 
+/** Arguments of UpdateAccessPolicyBindingParameters, whatever the kind of resource. */
 export interface UpdateAccessPolicyBindingParametersRequest {
+  /** Id of the resource that the bindings belong to. */
   resourceId: string;
+  /** The bound template and all its parameters from now on. */
   accessPolicyBinding: AccessPolicyBinding | undefined;
 }
 
+/** Metadata of the operation that UpdateAccessPolicyBindingParameters starts. */
 export interface UpdateAccessPolicyBindingParametersMetadata {
+  /** Id of the resource that the bindings belong to. */
   resourceId: string;
+  /** The bound template and its new parameters. */
   accessPolicyBinding: AccessPolicyBinding | undefined;
 }
 
+/** Result of the operation that UpdateAccessPolicyBindingParameters starts. */
 export interface UpdateAccessPolicyBindingParametersResponse {
 }
 
+/** Arguments of SetAccessBindings, whatever the kind of resource. */
 export interface SetAccessBindingsRequest {
+  /** Id of the resource that the bindings belong to. */
   resourceId: string;
+  /** All bindings of the resource from now on, up to 1000. An empty list removes every binding. */
   accessBindings: AccessBinding[];
 }
 
+/** Metadata of the operation that SetAccessBindings starts. */
 export interface SetAccessBindingsMetadata {
+  /** Id of the resource that the bindings belong to. */
   resourceId: string;
 }
 
+/** Arguments of UpdateAccessBindings, whatever the kind of resource. */
 export interface UpdateAccessBindingsRequest {
+  /** Id of the resource that the bindings belong to. */
   resourceId: string;
+  /** Changes, applied in this order and all together or not at all. */
   accessBindingDeltas: AccessBindingDelta[];
 }
 
+/** Metadata of the operation that UpdateAccessBindings starts. */
 export interface UpdateAccessBindingsMetadata {
+  /** Id of the resource that the bindings belong to. */
   resourceId: string;
 }
 
+/** One change of a resource's bindings. */
 export interface AccessBindingDelta {
+  /** Whether the binding comes or goes. */
   action: AccessBindingAction;
+  /** The binding that it is about. */
   accessBinding: AccessBinding | undefined;
 }
 
+/** Result of the operations that SetAccessBindings and UpdateAccessBindings start. */
 export interface AccessBindingsOperationResult {
+  /**
+   * What changed. Adding a binding that was there and removing one that was not change nothing, and are not
+   * in the list.
+   */
   effectiveDeltas: AccessBindingDelta[];
 }
 

@@ -11,8 +11,11 @@ export const protobufPackage = "yandex.cloud.api";
 
 export const protobufFileName = "yandex/cloud/api/operation.proto";
 
+/** Names are relative to the package of the file that uses the option, unless they are full. */
 export interface Operation {
+  /** Message type in `Operation.metadata`, there from the first copy of the operation on. */
   metadata: string;
+  /** Message type in `Operation.response` once the operation has ended well. */
   response: string;
 }
 

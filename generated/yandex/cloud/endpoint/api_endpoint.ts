@@ -11,8 +11,11 @@ export const protobufPackage = "yandex.cloud.endpoint";
 
 export const protobufFileName = "yandex/cloud/endpoint/api_endpoint.proto";
 
+/** Where one service of the API is reached. */
 export interface ApiEndpoint {
+  /** Short name of the service, for example `compute` or `iam`. */
   id: string;
+  /** Host and port, for example `localhost:8443`. */
   address: string;
 }
 

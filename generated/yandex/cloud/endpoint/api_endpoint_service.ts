@@ -24,19 +24,33 @@ export const protobufPackage = "yandex.cloud.endpoint";
 
 export const protobufFileName = "yandex/cloud/endpoint/api_endpoint_service.proto";
 
+/** Arguments of ApiEndpointService.Get. */
 export interface GetApiEndpointRequest {
+  /** Short name of the service. */
   apiEndpointId: string;
 }
 
+/** Arguments of ApiEndpointService.List. */
 export interface ListApiEndpointsRequest {
-  /** @deprecated */
+  /**
+   * Ignored.
+   *
+   * @deprecated
+   */
   pageSize: bigint;
-  /** @deprecated */
+  /**
+   * Ignored.
+   *
+   * @deprecated
+   */
   pageToken: string;
 }
 
+/** One page of ApiEndpointService.List. */
 export interface ListApiEndpointsResponse {
+  /** All endpoints, each id once. */
   endpoints: ApiEndpoint[];
+  /** Always empty. */
   nextPageToken: string;
 }
 
@@ -312,8 +326,10 @@ export const ListApiEndpointsResponse: MessageFns<
   },
 };
 
+/** Tells clients where the services are. SDKs ask it first, so neither method needs a token. */
 export type ApiEndpointServiceService = typeof ApiEndpointServiceService;
 export const ApiEndpointServiceService = {
+  /** Returns one endpoint. NOT_FOUND when the service is not offered here. */
   get: {
     path: "/yandex.cloud.endpoint.ApiEndpointService/Get" as const,
     requestStream: false as const,
@@ -324,6 +340,7 @@ export const ApiEndpointServiceService = {
     responseSerialize: (value: ApiEndpoint): Buffer => Buffer.from(ApiEndpoint.encode(value).finish()),
     responseDeserialize: (value: Buffer): ApiEndpoint => ApiEndpoint.decode(value),
   },
+  /** Lists all endpoints in one page. */
   list: {
     path: "/yandex.cloud.endpoint.ApiEndpointService/List" as const,
     requestStream: false as const,
@@ -338,11 +355,14 @@ export const ApiEndpointServiceService = {
 } as const;
 
 export interface ApiEndpointServiceServer extends UntypedServiceImplementation {
+  /** Returns one endpoint. NOT_FOUND when the service is not offered here. */
   get: handleUnaryCall<GetApiEndpointRequest, ApiEndpoint>;
+  /** Lists all endpoints in one page. */
   list: handleUnaryCall<ListApiEndpointsRequest, ListApiEndpointsResponse>;
 }
 
 export interface ApiEndpointServiceClient extends Client {
+  /** Returns one endpoint. NOT_FOUND when the service is not offered here. */
   get(
     request: GetApiEndpointRequest,
     callback: (error: ServiceError | null, response: ApiEndpoint) => void,
@@ -358,6 +378,7 @@ export interface ApiEndpointServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ApiEndpoint) => void,
   ): ClientUnaryCall;
+  /** Lists all endpoints in one page. */
   list(
     request: ListApiEndpointsRequest,
     callback: (error: ServiceError | null, response: ListApiEndpointsResponse) => void,

@@ -14,15 +14,49 @@ export const protobufPackage = "yandex.cloud.operation";
 
 export const protobufFileName = "yandex/cloud/operation/operation.proto";
 
+/**
+ * Work that may outlast the call which started it. Poll OperationService.Get, about once a second, until
+ * `done` is true. An operation survives restarts of the service and always ends.
+ */
 export interface Operation {
+  /** Id that the service gave it, up to 50 lower-case letters and digits. */
   id: string;
+  /** What the operation does, for people, for example `Create image`. */
   description: string;
-  createdAt: Date | undefined;
+  /** When the call that started it was accepted. */
+  createdAt:
+    | Date
+    | undefined;
+  /** Id of the user or service account that started it. */
   createdBy: string;
-  modifiedAt: Date | undefined;
+  /** When this record changed last. Equal to `created_at` at first. */
+  modifiedAt:
+    | Date
+    | undefined;
+  /**
+   * True when the work and its clean-up have ended. From then on the record does not change, and `result` is
+   * set.
+   */
   done: boolean;
-  metadata: Any | undefined;
-  result: { $case: "error"; value: Status } | { $case: "response"; value: Any } | undefined;
+  /**
+   * What the operation is about, typed as the method's operation option says. The same in every copy of the
+   * operation, and it names the resource from the start.
+   */
+  metadata:
+    | Any
+    | undefined;
+  /**
+   * Set when `done` is true. An error may appear a little earlier, while the half-made resource is being
+   * removed.
+   */
+  result:
+    | //
+    /** Why the operation failed, or CANCELLED after OperationService.Cancel. */
+    { $case: "error"; value: Status }
+    | //
+    /** The resource as the operation left it, google.protobuf.Empty after a delete. */
+    { $case: "response"; value: Any }
+    | undefined;
 }
 
 function createBaseOperation(): Operation {

@@ -24,11 +24,15 @@ export const protobufPackage = "yandex.cloud.operation";
 
 export const protobufFileName = "yandex/cloud/operation/operation_service.proto";
 
+/** Arguments of OperationService.Get. */
 export interface GetOperationRequest {
+  /** Id of the operation. */
   operationId: string;
 }
 
+/** Arguments of OperationService.Cancel. */
 export interface CancelOperationRequest {
+  /** Id of the operation to stop. */
   operationId: string;
 }
 
@@ -185,8 +189,14 @@ export const CancelOperationRequest: MessageFns<
   },
 };
 
+/** Looks after operations, whichever service started them. */
 export type OperationServiceService = typeof OperationServiceService;
 export const OperationServiceService = {
+  /**
+   * Returns one operation in its current state. NOT_FOUND when there is none with this id. The answer's
+   * header `x-operation-poll-interval`, when there is one, is the number of seconds to wait before the next
+   * call.
+   */
   get: {
     path: "/yandex.cloud.operation.OperationService/Get" as const,
     requestStream: false as const,
@@ -196,6 +206,11 @@ export const OperationServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /**
+   * Asks the operation to stop, and returns it as it is now. The request is best effort: work that is nearly
+   * done may still end well, and an operation that has ended is returned unchanged. A cancelled create leaves
+   * nothing behind.
+   */
   cancel: {
     path: "/yandex.cloud.operation.OperationService/Cancel" as const,
     requestStream: false as const,
@@ -209,11 +224,26 @@ export const OperationServiceService = {
 } as const;
 
 export interface OperationServiceServer extends UntypedServiceImplementation {
+  /**
+   * Returns one operation in its current state. NOT_FOUND when there is none with this id. The answer's
+   * header `x-operation-poll-interval`, when there is one, is the number of seconds to wait before the next
+   * call.
+   */
   get: handleUnaryCall<GetOperationRequest, Operation>;
+  /**
+   * Asks the operation to stop, and returns it as it is now. The request is best effort: work that is nearly
+   * done may still end well, and an operation that has ended is returned unchanged. A cancelled create leaves
+   * nothing behind.
+   */
   cancel: handleUnaryCall<CancelOperationRequest, Operation>;
 }
 
 export interface OperationServiceClient extends Client {
+  /**
+   * Returns one operation in its current state. NOT_FOUND when there is none with this id. The answer's
+   * header `x-operation-poll-interval`, when there is one, is the number of seconds to wait before the next
+   * call.
+   */
   get(
     request: GetOperationRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -229,6 +259,11 @@ export interface OperationServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /**
+   * Asks the operation to stop, and returns it as it is now. The request is best effort: work that is nearly
+   * done may still end well, and an operation that has ended is returned unchanged. A cancelled create leaves
+   * nothing behind.
+   */
   cancel(
     request: CancelOperationRequest,
     callback: (error: ServiceError | null, response: Operation) => void,

@@ -14,31 +14,71 @@ export const protobufPackage = "yandex.cloud.compute.v1";
 
 export const protobufFileName = "yandex/cloud/compute/v1/disk.proto";
 
+/** A writable virtual disk in one zone. */
 export interface Disk {
+  /** Id that the service gave it, up to 50 lower-case letters and digits. Never used again after a delete. */
   id: string;
+  /** Folder that it belongs to. */
   folderId: string;
-  createdAt: Date | undefined;
+  /** When it was created. */
+  createdAt:
+    | Date
+    | undefined;
+  /** Name, unique in its folder when not empty. */
   name: string;
+  /** Free text for people. */
   description: string;
+  /** Labels that the caller gave it. */
   labels: { [key: string]: string };
+  /** Id of the disk's type, for example `network-ssd`. */
   typeId: string;
+  /** Zone that the disk is in. */
   zoneId: string;
+  /** Size in bytes. */
   size: bigint;
+  /** Size of a block in bytes: what a guest sees as the physical sector. */
   blockSize: bigint;
+  /** Ids of the products that the disk contains, for licences. Taken over from the source. */
   productIds: string[];
+  /** Where the disk is in its life now. */
   status: Disk_Status;
-  source: { $case: "sourceImageId"; value: string } | { $case: "sourceSnapshotId"; value: string } | undefined;
+  /** What the disk was made from. Unset for a disk that was empty at first. */
+  source:
+    | //
+    /** Id of the image. The image may have been deleted since. */
+    { $case: "sourceImageId"; value: string }
+    | //
+    /** Id of the snapshot. The snapshot may have been deleted since. */
+    { $case: "sourceSnapshotId"; value: string }
+    | undefined;
+  /** Ids of the machines that the disk is attached to. */
   instanceIds: string[];
-  diskPlacementPolicy: DiskPlacementPolicy | undefined;
-  hardwareGeneration: HardwareGeneration | undefined;
+  /** Where the disk lies in relation to others. Always set in answers, empty when there is no such wish. */
+  diskPlacementPolicy:
+    | DiskPlacementPolicy
+    | undefined;
+  /** Hardware that a machine needs to boot from it. Always set in answers. */
+  hardwareGeneration:
+    | HardwareGeneration
+    | undefined;
+  /**
+   * Key that the data is encrypted with, and its version. Unset when the data is not encrypted by a key of
+   * the caller.
+   */
   kmsKey: KMSKey | undefined;
 }
 
+/** Where the disk is in its life. */
 export const Disk_Status = {
+  /** STATUS_UNSPECIFIED - Not given. Never in an answer. */
   STATUS_UNSPECIFIED: 0,
+  /** CREATING - It is being made. */
   CREATING: 1,
+  /** READY - It can be used. */
   READY: 2,
+  /** ERROR - Something is wrong with it, and it cannot be used. */
   ERROR: 3,
+  /** DELETING - It is being removed. */
   DELETING: 4,
   UNRECOGNIZED: -1,
 } as const;
@@ -101,13 +141,19 @@ export interface Disk_LabelsEntry {
   value: string;
 }
 
+/** A wish about where a disk lies in relation to others. */
 export interface DiskPlacementPolicy {
+  /** Id of the group whose disks are kept apart. Empty means none. */
   placementGroupId: string;
+  /** Number of the partition in the group. 0 means any. */
   placementGroupPartition: bigint;
 }
 
+/** A new placement of one disk. */
 export interface DiskPlacementPolicyChange {
+  /** Id of the disk. */
   diskId: string;
+  /** Its placement from now on. */
   diskPlacementPolicy: DiskPlacementPolicy | undefined;
 }
 

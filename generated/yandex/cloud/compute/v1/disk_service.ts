@@ -34,36 +34,91 @@ export const protobufPackage = "yandex.cloud.compute.v1";
 
 export const protobufFileName = "yandex/cloud/compute/v1/disk_service.proto";
 
+/** Arguments of DiskService.Get. */
 export interface GetDiskRequest {
+  /** Id of the disk. */
   diskId: string;
 }
 
+/** Arguments of DiskService.List. */
 export interface ListDisksRequest {
+  /** Folder whose disks are listed. */
   folderId: string;
+  /** Most items on one page, up to 1000. 0 means 100. */
   pageSize: bigint;
+  /**
+   * `next_page_token` of the page before, or empty for the first page. The other fields must be as they were
+   * then: a token that belongs to another query is INVALID_ARGUMENT.
+   */
   pageToken: string;
+  /**
+   * Condition that the items must meet, for example `name IN ("base", "edge")`. Operators are `=`, `!=`,
+   * `IN`, `NOT IN`, joined by `AND`; strings stand in single or double quotes. Empty means every item.
+   */
   filter: string;
+  /**
+   * Field to sort by, in camel case, then `asc` or `desc`, for example `createdAt desc`. Empty means
+   * `id asc`.
+   */
   orderBy: string;
 }
 
+/** One page of DiskService.List. */
 export interface ListDisksResponse {
+  /** Items on this page. An empty page has no `next_page_token`. */
   disks: Disk[];
+  /** Token of the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
+/** Arguments of DiskService.Create. */
 export interface CreateDiskRequest {
+  /** Folder that the new disk belongs to. */
   folderId: string;
+  /**
+   * Name, unique in its folder when not empty. Empty, or 1 to 63 characters: lower-case letters, digits,
+   * hyphens and underscores, a letter first and no hyphen or underscore last. A name in use is
+   * ALREADY_EXISTS.
+   */
   name: string;
+  /** Free text for people, up to 256 characters. */
   description: string;
+  /**
+   * Labels for the caller's own bookkeeping, up to 64. Keys have 1 to 63 characters, a lower-case letter
+   * first; values may be empty.
+   */
   labels: { [key: string]: string };
+  /** Id of the disk's type, see DiskTypeService. Empty means `network-hdd`. */
   typeId: string;
+  /** Zone that the disk is in, see ZoneService. */
   zoneId: string;
+  /** Size in bytes, a multiple of 4 MiB. At least the image's `min_disk_size` or the snapshot's `disk_size`. */
   size: bigint;
+  /** Size of a block in bytes, a power of two from 4096 to 131072. 0 means 4096. */
   blockSize: bigint;
-  source: { $case: "imageId"; value: string } | { $case: "snapshotId"; value: string } | undefined;
-  diskPlacementPolicy: DiskPlacementPolicy | undefined;
+  /** What the disk holds at first. Unset means zeros. */
+  source:
+    | //
+    /** Id of an image whose contents the disk starts with. */
+    { $case: "imageId"; value: string }
+    | //
+    /** Id of a snapshot whose contents the disk starts with. */
+    { $case: "snapshotId"; value: string }
+    | undefined;
+  /** Where the disk lies in relation to others. */
+  diskPlacementPolicy:
+    | DiskPlacementPolicy
+    | undefined;
+  /** Ids of the snapshot schedules that the disk joins. */
   snapshotScheduleIds: string[];
-  hardwareGeneration: HardwareGeneration | undefined;
+  /**
+   * Hardware generation of the machines that can boot from it. Unset means that of the source, or legacy with
+   * PCI topology V1 when the source has none.
+   */
+  hardwareGeneration:
+    | HardwareGeneration
+    | undefined;
+  /** Id of the key to encrypt the disk with. Empty means none. */
   kmsKeyId: string;
 }
 
@@ -72,17 +127,36 @@ export interface CreateDiskRequest_LabelsEntry {
   value: string;
 }
 
+/** Metadata of the operation that DiskService.Create starts. */
 export interface CreateDiskMetadata {
+  /** Id of the disk, known from the first copy of the operation on. */
   diskId: string;
 }
 
+/** Arguments of DiskService.Update. */
 export interface UpdateDiskRequest {
+  /** Id of the disk. */
   diskId: string;
-  updateMask: string[] | undefined;
+  /**
+   * Names, in snake case, of the fields to change. Without a mask every field that this request can carry is
+   * changed, and those not given go back to their defaults.
+   */
+  updateMask:
+    | string[]
+    | undefined;
+  /**
+   * Name, unique in its folder when not empty. Empty, or 1 to 63 characters: lower-case letters, digits,
+   * hyphens and underscores, a letter first and no hyphen or underscore last. A name in use is
+   * ALREADY_EXISTS.
+   */
   name: string;
+  /** Free text for people, up to 256 characters. */
   description: string;
+  /** All labels from now on: the given ones replace the old ones as a whole. */
   labels: { [key: string]: string };
+  /** Size in bytes, not less than now. */
   size: bigint;
+  /** Where the disk lies in relation to others. */
   diskPlacementPolicy: DiskPlacementPolicy | undefined;
 }
 
@@ -91,60 +165,101 @@ export interface UpdateDiskRequest_LabelsEntry {
   value: string;
 }
 
+/** Metadata of the operation that DiskService.Update starts. */
 export interface UpdateDiskMetadata {
+  /** Id of the disk. */
   diskId: string;
 }
 
+/** Arguments of DiskService.Delete. */
 export interface DeleteDiskRequest {
+  /** Id of the disk. */
   diskId: string;
 }
 
+/** Metadata of the operation that DiskService.Delete starts. */
 export interface DeleteDiskMetadata {
+  /** Id of the disk. */
   diskId: string;
 }
 
+/** Arguments of DiskService.ListOperations. */
 export interface ListDiskOperationsRequest {
+  /** Id of the disk. */
   diskId: string;
+  /** Most items on one page, up to 1000. 0 means 100. */
   pageSize: bigint;
+  /**
+   * `next_page_token` of the page before, or empty for the first page. The other fields must be as they were
+   * then: a token that belongs to another query is INVALID_ARGUMENT.
+   */
   pageToken: string;
 }
 
+/** One page of DiskService.ListOperations. */
 export interface ListDiskOperationsResponse {
+  /** Operations on this page. */
   operations: Operation[];
+  /** Token of the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
+/** Arguments of DiskService.Move. */
 export interface MoveDiskRequest {
+  /** Id of the disk. */
   diskId: string;
+  /** Folder that the disk goes to. */
   destinationFolderId: string;
 }
 
+/** Metadata of the operation that DiskService.Move starts. */
 export interface MoveDiskMetadata {
+  /** Id of the disk. */
   diskId: string;
+  /** Folder that the disk comes from. */
   sourceFolderId: string;
+  /** Folder that the disk goes to. */
   destinationFolderId: string;
 }
 
+/** Arguments of DiskService.Relocate. */
 export interface RelocateDiskRequest {
+  /** Id of the disk. */
   diskId: string;
+  /** Zone that the disk goes to. */
   destinationZoneId: string;
+  /** Where the disk lies in relation to others in the new zone. */
   diskPlacementPolicy: DiskPlacementPolicy | undefined;
 }
 
+/** Metadata of the operation that DiskService.Relocate starts. */
 export interface RelocateDiskMetadata {
+  /** Id of the disk. */
   diskId: string;
+  /** Zone that the disk comes from. */
   sourceZoneId: string;
+  /** Zone that the disk goes to. */
   destinationZoneId: string;
 }
 
+/** Arguments of DiskService.ListSnapshotSchedules. */
 export interface ListDiskSnapshotSchedulesRequest {
+  /** Id of the disk. */
   diskId: string;
+  /** Most items on one page, up to 1000. 0 means 100. */
   pageSize: bigint;
+  /**
+   * `next_page_token` of the page before, or empty for the first page. The other fields must be as they were
+   * then: a token that belongs to another query is INVALID_ARGUMENT.
+   */
   pageToken: string;
 }
 
+/** One page of DiskService.ListSnapshotSchedules. */
 export interface ListDiskSnapshotSchedulesResponse {
+  /** Schedules on this page. */
   snapshotSchedules: SnapshotSchedule[];
+  /** Token of the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
@@ -2445,8 +2560,10 @@ export const ListDiskSnapshotSchedulesResponse: MessageFns<
   },
 };
 
+/** Manages disks. */
 export type DiskServiceService = typeof DiskServiceService;
 export const DiskServiceService = {
+  /** Returns one disk. NOT_FOUND when there is none with this id. */
   get: {
     path: "/yandex.cloud.compute.v1.DiskService/Get" as const,
     requestStream: false as const,
@@ -2456,6 +2573,7 @@ export const DiskServiceService = {
     responseSerialize: (value: Disk): Buffer => Buffer.from(Disk.encode(value).finish()),
     responseDeserialize: (value: Buffer): Disk => Disk.decode(value),
   },
+  /** Lists the disks of one folder, page by page. */
   list: {
     path: "/yandex.cloud.compute.v1.DiskService/List" as const,
     requestStream: false as const,
@@ -2465,6 +2583,7 @@ export const DiskServiceService = {
     responseSerialize: (value: ListDisksResponse): Buffer => Buffer.from(ListDisksResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListDisksResponse => ListDisksResponse.decode(value),
   },
+  /** Makes a disk, empty or from an image or a snapshot. A failed or cancelled create leaves nothing behind. */
   create: {
     path: "/yandex.cloud.compute.v1.DiskService/Create" as const,
     requestStream: false as const,
@@ -2474,6 +2593,10 @@ export const DiskServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /**
+   * Changes fields of the disk: those that `update_mask` names, or all when there is no mask. A disk can grow
+   * and never shrinks: a smaller `size` is INVALID_ARGUMENT.
+   */
   update: {
     path: "/yandex.cloud.compute.v1.DiskService/Update" as const,
     requestStream: false as const,
@@ -2483,6 +2606,10 @@ export const DiskServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /**
+   * Removes the disk and its data for good. Images and snapshots made from it are not touched.
+   * FAILED_PRECONDITION while it is attached.
+   */
   delete: {
     path: "/yandex.cloud.compute.v1.DiskService/Delete" as const,
     requestStream: false as const,
@@ -2492,6 +2619,7 @@ export const DiskServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Lists the operations on one disk, page by page. An operation stays in the list after it has ended. */
   listOperations: {
     path: "/yandex.cloud.compute.v1.DiskService/ListOperations" as const,
     requestStream: false as const,
@@ -2503,6 +2631,7 @@ export const DiskServiceService = {
       Buffer.from(ListDiskOperationsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListDiskOperationsResponse => ListDiskOperationsResponse.decode(value),
   },
+  /** Puts the disk into another folder of the same cloud. */
   move: {
     path: "/yandex.cloud.compute.v1.DiskService/Move" as const,
     requestStream: false as const,
@@ -2512,6 +2641,7 @@ export const DiskServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Puts the disk into another zone. FAILED_PRECONDITION while it is attached. */
   relocate: {
     path: "/yandex.cloud.compute.v1.DiskService/Relocate" as const,
     requestStream: false as const,
@@ -2521,6 +2651,7 @@ export const DiskServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Lists the snapshot schedules that the disk is in, page by page. Reached over gRPC alone. */
   listSnapshotSchedules: {
     path: "/yandex.cloud.compute.v1.DiskService/ListSnapshotSchedules" as const,
     requestStream: false as const,
@@ -2534,6 +2665,10 @@ export const DiskServiceService = {
     responseDeserialize: (value: Buffer): ListDiskSnapshotSchedulesResponse =>
       ListDiskSnapshotSchedulesResponse.decode(value),
   },
+  /**
+   * Lists the roles that are bound on the disk itself, page by page. Roles inherited from its parents are not
+   * in the list.
+   */
   listAccessBindings: {
     path: "/yandex.cloud.compute.v1.DiskService/ListAccessBindings" as const,
     requestStream: false as const,
@@ -2545,6 +2680,7 @@ export const DiskServiceService = {
       Buffer.from(ListAccessBindingsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListAccessBindingsResponse => ListAccessBindingsResponse.decode(value),
   },
+  /** Replaces all role bindings of the disk by the ones given. */
   setAccessBindings: {
     path: "/yandex.cloud.compute.v1.DiskService/SetAccessBindings" as const,
     requestStream: false as const,
@@ -2555,6 +2691,7 @@ export const DiskServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Adds and removes single role bindings of the disk, and leaves the others as they are. */
   updateAccessBindings: {
     path: "/yandex.cloud.compute.v1.DiskService/UpdateAccessBindings" as const,
     requestStream: false as const,
@@ -2568,21 +2705,43 @@ export const DiskServiceService = {
 } as const;
 
 export interface DiskServiceServer extends UntypedServiceImplementation {
+  /** Returns one disk. NOT_FOUND when there is none with this id. */
   get: handleUnaryCall<GetDiskRequest, Disk>;
+  /** Lists the disks of one folder, page by page. */
   list: handleUnaryCall<ListDisksRequest, ListDisksResponse>;
+  /** Makes a disk, empty or from an image or a snapshot. A failed or cancelled create leaves nothing behind. */
   create: handleUnaryCall<CreateDiskRequest, Operation>;
+  /**
+   * Changes fields of the disk: those that `update_mask` names, or all when there is no mask. A disk can grow
+   * and never shrinks: a smaller `size` is INVALID_ARGUMENT.
+   */
   update: handleUnaryCall<UpdateDiskRequest, Operation>;
+  /**
+   * Removes the disk and its data for good. Images and snapshots made from it are not touched.
+   * FAILED_PRECONDITION while it is attached.
+   */
   delete: handleUnaryCall<DeleteDiskRequest, Operation>;
+  /** Lists the operations on one disk, page by page. An operation stays in the list after it has ended. */
   listOperations: handleUnaryCall<ListDiskOperationsRequest, ListDiskOperationsResponse>;
+  /** Puts the disk into another folder of the same cloud. */
   move: handleUnaryCall<MoveDiskRequest, Operation>;
+  /** Puts the disk into another zone. FAILED_PRECONDITION while it is attached. */
   relocate: handleUnaryCall<RelocateDiskRequest, Operation>;
+  /** Lists the snapshot schedules that the disk is in, page by page. Reached over gRPC alone. */
   listSnapshotSchedules: handleUnaryCall<ListDiskSnapshotSchedulesRequest, ListDiskSnapshotSchedulesResponse>;
+  /**
+   * Lists the roles that are bound on the disk itself, page by page. Roles inherited from its parents are not
+   * in the list.
+   */
   listAccessBindings: handleUnaryCall<ListAccessBindingsRequest, ListAccessBindingsResponse>;
+  /** Replaces all role bindings of the disk by the ones given. */
   setAccessBindings: handleUnaryCall<SetAccessBindingsRequest, Operation>;
+  /** Adds and removes single role bindings of the disk, and leaves the others as they are. */
   updateAccessBindings: handleUnaryCall<UpdateAccessBindingsRequest, Operation>;
 }
 
 export interface DiskServiceClient extends Client {
+  /** Returns one disk. NOT_FOUND when there is none with this id. */
   get(request: GetDiskRequest, callback: (error: ServiceError | null, response: Disk) => void): ClientUnaryCall;
   get(
     request: GetDiskRequest,
@@ -2595,6 +2754,7 @@ export interface DiskServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Disk) => void,
   ): ClientUnaryCall;
+  /** Lists the disks of one folder, page by page. */
   list(
     request: ListDisksRequest,
     callback: (error: ServiceError | null, response: ListDisksResponse) => void,
@@ -2610,6 +2770,7 @@ export interface DiskServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListDisksResponse) => void,
   ): ClientUnaryCall;
+  /** Makes a disk, empty or from an image or a snapshot. A failed or cancelled create leaves nothing behind. */
   create(
     request: CreateDiskRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -2625,6 +2786,10 @@ export interface DiskServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /**
+   * Changes fields of the disk: those that `update_mask` names, or all when there is no mask. A disk can grow
+   * and never shrinks: a smaller `size` is INVALID_ARGUMENT.
+   */
   update(
     request: UpdateDiskRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -2640,6 +2805,10 @@ export interface DiskServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /**
+   * Removes the disk and its data for good. Images and snapshots made from it are not touched.
+   * FAILED_PRECONDITION while it is attached.
+   */
   delete(
     request: DeleteDiskRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -2655,6 +2824,7 @@ export interface DiskServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Lists the operations on one disk, page by page. An operation stays in the list after it has ended. */
   listOperations(
     request: ListDiskOperationsRequest,
     callback: (error: ServiceError | null, response: ListDiskOperationsResponse) => void,
@@ -2670,6 +2840,7 @@ export interface DiskServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListDiskOperationsResponse) => void,
   ): ClientUnaryCall;
+  /** Puts the disk into another folder of the same cloud. */
   move(request: MoveDiskRequest, callback: (error: ServiceError | null, response: Operation) => void): ClientUnaryCall;
   move(
     request: MoveDiskRequest,
@@ -2682,6 +2853,7 @@ export interface DiskServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Puts the disk into another zone. FAILED_PRECONDITION while it is attached. */
   relocate(
     request: RelocateDiskRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -2697,6 +2869,7 @@ export interface DiskServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Lists the snapshot schedules that the disk is in, page by page. Reached over gRPC alone. */
   listSnapshotSchedules(
     request: ListDiskSnapshotSchedulesRequest,
     callback: (error: ServiceError | null, response: ListDiskSnapshotSchedulesResponse) => void,
@@ -2712,6 +2885,10 @@ export interface DiskServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListDiskSnapshotSchedulesResponse) => void,
   ): ClientUnaryCall;
+  /**
+   * Lists the roles that are bound on the disk itself, page by page. Roles inherited from its parents are not
+   * in the list.
+   */
   listAccessBindings(
     request: ListAccessBindingsRequest,
     callback: (error: ServiceError | null, response: ListAccessBindingsResponse) => void,
@@ -2727,6 +2904,7 @@ export interface DiskServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListAccessBindingsResponse) => void,
   ): ClientUnaryCall;
+  /** Replaces all role bindings of the disk by the ones given. */
   setAccessBindings(
     request: SetAccessBindingsRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -2742,6 +2920,7 @@ export interface DiskServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Adds and removes single role bindings of the disk, and leaves the others as they are. */
   updateAccessBindings(
     request: UpdateAccessBindingsRequest,
     callback: (error: ServiceError | null, response: Operation) => void,

@@ -11,9 +11,13 @@ export const protobufPackage = "yandex.cloud.compute.v1";
 
 export const protobufFileName = "yandex/cloud/compute/v1/disk_type.proto";
 
+/** A kind of disk to choose from. */
 export interface DiskType {
+  /** Id, for example `network-ssd`. */
   id: string;
+  /** What the type is good for, for people. */
   description: string;
+  /** Zones that offer the type. */
   zoneIds: string[];
 }
 

@@ -24,17 +24,28 @@ export const protobufPackage = "yandex.cloud.compute.v1";
 
 export const protobufFileName = "yandex/cloud/compute/v1/disk_type_service.proto";
 
+/** Arguments of DiskTypeService.Get. */
 export interface GetDiskTypeRequest {
+  /** Id of the disk type. */
   diskTypeId: string;
 }
 
+/** Arguments of DiskTypeService.List. */
 export interface ListDiskTypesRequest {
+  /** Most items on one page, up to 1000. 0 means 100. */
   pageSize: bigint;
+  /**
+   * `next_page_token` of the page before, or empty for the first page. The other fields must be as they were
+   * then: a token that belongs to another query is INVALID_ARGUMENT.
+   */
   pageToken: string;
 }
 
+/** One page of DiskTypeService.List. */
 export interface ListDiskTypesResponse {
+  /** Items on this page. An empty page has no `next_page_token`. */
   diskTypes: DiskType[];
+  /** Token of the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
@@ -307,8 +318,10 @@ export const ListDiskTypesResponse: MessageFns<ListDiskTypesResponse, "yandex.cl
     },
   };
 
+/** Shows which types of disk there are. The list is fixed by the configuration. */
 export type DiskTypeServiceService = typeof DiskTypeServiceService;
 export const DiskTypeServiceService = {
+  /** Returns one disk type. NOT_FOUND when there is none with this id. */
   get: {
     path: "/yandex.cloud.compute.v1.DiskTypeService/Get" as const,
     requestStream: false as const,
@@ -318,6 +331,7 @@ export const DiskTypeServiceService = {
     responseSerialize: (value: DiskType): Buffer => Buffer.from(DiskType.encode(value).finish()),
     responseDeserialize: (value: Buffer): DiskType => DiskType.decode(value),
   },
+  /** Lists the disk types, page by page. */
   list: {
     path: "/yandex.cloud.compute.v1.DiskTypeService/List" as const,
     requestStream: false as const,
@@ -331,11 +345,14 @@ export const DiskTypeServiceService = {
 } as const;
 
 export interface DiskTypeServiceServer extends UntypedServiceImplementation {
+  /** Returns one disk type. NOT_FOUND when there is none with this id. */
   get: handleUnaryCall<GetDiskTypeRequest, DiskType>;
+  /** Lists the disk types, page by page. */
   list: handleUnaryCall<ListDiskTypesRequest, ListDiskTypesResponse>;
 }
 
 export interface DiskTypeServiceClient extends Client {
+  /** Returns one disk type. NOT_FOUND when there is none with this id. */
   get(request: GetDiskTypeRequest, callback: (error: ServiceError | null, response: DiskType) => void): ClientUnaryCall;
   get(
     request: GetDiskTypeRequest,
@@ -348,6 +365,7 @@ export interface DiskTypeServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: DiskType) => void,
   ): ClientUnaryCall;
+  /** Lists the disk types, page by page. */
   list(
     request: ListDiskTypesRequest,
     callback: (error: ServiceError | null, response: ListDiskTypesResponse) => void,

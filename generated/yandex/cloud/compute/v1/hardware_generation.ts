@@ -11,9 +11,13 @@ export const protobufPackage = "yandex.cloud.compute.v1";
 
 export const protobufFileName = "yandex/cloud/compute/v1/hardware_generation.proto";
 
+/** How devices lie on the PCI bus of the machine. */
 export const PCITopology = {
+  /** PCI_TOPOLOGY_UNSPECIFIED - Not given. */
   PCI_TOPOLOGY_UNSPECIFIED: 0,
+  /** PCI_TOPOLOGY_V1 - Few slots; what old guests were installed on. */
   PCI_TOPOLOGY_V1: 1,
+  /** PCI_TOPOLOGY_V2 - Room for many disks and network cards. */
   PCI_TOPOLOGY_V2: 2,
   UNRECOGNIZED: -1,
 } as const;
@@ -59,17 +63,29 @@ export function pCITopologyToJSON(object: PCITopology): string {
   }
 }
 
+/**
+ * The virtual hardware that a bootable disk expects: firmware, partition table and bus layout. Given when an
+ * image, a snapshot or a disk is made, and fixed from then on.
+ */
 export interface HardwareGeneration {
-  features: { $case: "legacyFeatures"; value: LegacyHardwareFeatures } | {
-    $case: "generation2Features";
-    value: Generation2HardwareFeatures;
-  } | undefined;
+  /** The generation. Always set in answers; unset in a request means the default. */
+  features:
+    | //
+    /** First generation: BIOS. */
+    { $case: "legacyFeatures"; value: LegacyHardwareFeatures }
+    | //
+    /** Second generation: UEFI, GPT and PCI topology V2. */
+    { $case: "generation2Features"; value: Generation2HardwareFeatures }
+    | undefined;
 }
 
+/** What can be chosen in the first generation. */
 export interface LegacyHardwareFeatures {
+  /** Layout of the PCI bus. Unset means V1. */
   pciTopology: PCITopology;
 }
 
+/** What can be chosen in the second generation: nothing so far. */
 export interface Generation2HardwareFeatures {
 }
 

@@ -14,30 +14,65 @@ export const protobufPackage = "yandex.cloud.compute.v1";
 
 export const protobufFileName = "yandex/cloud/compute/v1/image.proto";
 
+/** A disk's contents, kept to make disks from. The contents of an image that is READY never change. */
 export interface Image {
+  /** Id that the service gave it, up to 50 lower-case letters and digits. Never used again after a delete. */
   id: string;
+  /** Folder that it belongs to. */
   folderId: string;
-  createdAt: Date | undefined;
+  /** When it was created. */
+  createdAt:
+    | Date
+    | undefined;
+  /** Name, unique in its folder when not empty. */
   name: string;
+  /** Free text for people. */
   description: string;
+  /** Labels that the caller gave it. */
   labels: { [key: string]: string };
+  /**
+   * Family that the image belongs to, for GetLatestByFamily. A family is a name within one folder. Given when
+   * the image is made, never changed.
+   */
   family: string;
+  /** Virtual size in bytes: how large the disk is that a guest sees. Zero until the source's size is known. */
   size: bigint;
+  /** Bytes that the image's own data takes, without holes, rounded up to 4 MiB. Zero until the image is READY. */
   storageSize: bigint;
+  /** Bytes that a disk made from the image must have at least. */
   minDiskSize: bigint;
+  /** Ids of the products that the image contains, for licences. Handed down to what is made from it. */
   productIds: string[];
+  /** Where the image is in its life now. */
   status: Image_Status;
-  os: Os | undefined;
+  /** Operating system in the image. Always set in answers. */
+  os:
+    | Os
+    | undefined;
+  /** Whether the data is held ready on the machines that serve it, for fast disks. */
   pooled: boolean;
-  hardwareGeneration: HardwareGeneration | undefined;
+  /** Hardware that a machine needs to boot from it. Always set in answers. */
+  hardwareGeneration:
+    | HardwareGeneration
+    | undefined;
+  /**
+   * Key that the data is encrypted with, and its version. Unset when the data is not encrypted by a key of
+   * the caller.
+   */
   kmsKey: KMSKey | undefined;
 }
 
+/** Where the image is in its life. */
 export const Image_Status = {
+  /** STATUS_UNSPECIFIED - Not given. Never in an answer. */
   STATUS_UNSPECIFIED: 0,
+  /** CREATING - Its data is being taken in. It cannot be used yet. */
   CREATING: 1,
+  /** READY - It can be used. */
   READY: 2,
+  /** ERROR - Something is wrong with it. A failed create leaves no image: see the operation's error. */
   ERROR: 3,
+  /** DELETING - It is being removed. */
   DELETING: 4,
   UNRECOGNIZED: -1,
 } as const;
@@ -100,12 +135,27 @@ export interface Image_LabelsEntry {
   value: string;
 }
 
+/** Operating system of a guest. */
 export interface Os {
+  /**
+   * Kind of operating system. Unset in a request means that of the source, or Linux when the source does not
+   * tell.
+   */
   type: Os_Type;
+  /** Graphics driver in the guest. Unset when there is none. */
   nvidia: Nvidia | undefined;
 }
 
-export const Os_Type = { TYPE_UNSPECIFIED: 0, LINUX: 1, WINDOWS: 2, UNRECOGNIZED: -1 } as const;
+/** Kind of operating system. */
+export const Os_Type = {
+  /** TYPE_UNSPECIFIED - Not given. */
+  TYPE_UNSPECIFIED: 0,
+  /** LINUX - Linux. */
+  LINUX: 1,
+  /** WINDOWS - Windows. */
+  WINDOWS: 2,
+  UNRECOGNIZED: -1,
+} as const;
 
 export type Os_Type = typeof Os_Type[keyof typeof Os_Type];
 
@@ -148,7 +198,9 @@ export function os_TypeToJSON(object: Os_Type): string {
   }
 }
 
+/** NVIDIA software in the guest. */
 export interface Nvidia {
+  /** Version of the driver. */
   driver: string;
 }
 

@@ -33,44 +33,112 @@ export const protobufPackage = "yandex.cloud.compute.v1";
 
 export const protobufFileName = "yandex/cloud/compute/v1/image_service.proto";
 
+/** Arguments of ImageService.Get. */
 export interface GetImageRequest {
+  /** Id of the image. */
   imageId: string;
 }
 
+/** Arguments of ImageService.GetLatestByFamily. */
 export interface GetImageLatestByFamilyRequest {
+  /** Folder that the family is in, for example `standard-images`. */
   folderId: string;
+  /** Name of the family. */
   family: string;
 }
 
+/** Arguments of ImageService.List. */
 export interface ListImagesRequest {
+  /** Folder whose images are listed. */
   folderId: string;
+  /** Most items on one page, up to 1000. 0 means 100. */
   pageSize: bigint;
+  /**
+   * `next_page_token` of the page before, or empty for the first page. The other fields must be as they were
+   * then: a token that belongs to another query is INVALID_ARGUMENT.
+   */
   pageToken: string;
+  /**
+   * Condition that the items must meet, for example `name IN ("base", "edge")`. Operators are `=`, `!=`,
+   * `IN`, `NOT IN`, joined by `AND`; strings stand in single or double quotes. Empty means every item.
+   */
   filter: string;
+  /**
+   * Field to sort by, in camel case, then `asc` or `desc`, for example `createdAt desc`. Empty means
+   * `id asc`.
+   */
   orderBy: string;
 }
 
+/** One page of ImageService.List. */
 export interface ListImagesResponse {
+  /** Items on this page. An empty page has no `next_page_token`. */
   images: Image[];
+  /** Token of the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
+/** Arguments of ImageService.Create. */
 export interface CreateImageRequest {
+  /** Folder that the new image belongs to. */
   folderId: string;
+  /**
+   * Name, unique in its folder when not empty. Empty, or 1 to 63 characters: lower-case letters, digits,
+   * hyphens and underscores, a letter first and no hyphen or underscore last. A name in use is
+   * ALREADY_EXISTS.
+   */
   name: string;
+  /** Free text for people, up to 256 characters. */
   description: string;
+  /**
+   * Labels for the caller's own bookkeeping, up to 64. Keys have 1 to 63 characters, a lower-case letter
+   * first; values may be empty.
+   */
   labels: { [key: string]: string };
+  /**
+   * Family that the image joins: 3 to 63 lower-case letters, digits and hyphens, a letter first and no hyphen
+   * last. Empty means none.
+   */
   family: string;
+  /**
+   * Bytes that a disk made from the image must have at least, rounded up to 4 MiB. Less than the virtual size
+   * is INVALID_ARGUMENT, as soon as that size is known. 0 means as little as the contents allow.
+   */
   minDiskSize: bigint;
+  /**
+   * Ids of the products that the image contains, for licences. Unset means those of the source; a file has
+   * none of its own.
+   */
   productIds: string[];
+  /** Where the contents come from. Exactly one must be given. */
   source:
-    | { $case: "imageId"; value: string }
-    | { $case: "diskId"; value: string }
-    | { $case: "snapshotId"; value: string }
-    | { $case: "uri"; value: string }
+    | //
+    /** Id of an image to copy. It may be in another folder, if the caller may use it. */
+    { $case: "imageId"; value: string }
+    | //
+    /** Id of a disk to take the contents of. */
+    { $case: "diskId"; value: string }
+    | //
+    /** Id of a snapshot to take the contents of. */
+    { $case: "snapshotId"; value: string }
+    | //
+    /**
+     * HTTP or HTTPS URL of a disk image file. The format is recognised by its contents. `#sha256=<hex>` or
+     * `#sha512=<hex>` at the end demands that digest of the file. Private addresses are refused unless the
+     * service is configured to allow them.
+     */
+    { $case: "uri"; value: string }
     | undefined;
-  os: Os | undefined;
+  /** Operating system in the image. Unset means that of the source, or Linux. */
+  os:
+    | Os
+    | undefined;
+  /** Hold the data ready on the machines that serve it. Counts against the quota `compute.diskPools.count`. */
   pooled: boolean;
+  /**
+   * Hardware generation of the machines that can boot from it. Unset means that of the source, or legacy with
+   * PCI topology V1 when the source has none.
+   */
   hardwareGeneration: HardwareGeneration | undefined;
 }
 
@@ -79,16 +147,34 @@ export interface CreateImageRequest_LabelsEntry {
   value: string;
 }
 
+/** Metadata of the operation that ImageService.Create starts. */
 export interface CreateImageMetadata {
+  /** Id of the image, known from the first copy of the operation on. */
   imageId: string;
 }
 
+/** Arguments of ImageService.Update. */
 export interface UpdateImageRequest {
+  /** Id of the image. */
   imageId: string;
-  updateMask: string[] | undefined;
+  /**
+   * Names, in snake case, of the fields to change. Without a mask every field that this request can carry is
+   * changed, and those not given go back to their defaults.
+   */
+  updateMask:
+    | string[]
+    | undefined;
+  /**
+   * Name, unique in its folder when not empty. Empty, or 1 to 63 characters: lower-case letters, digits,
+   * hyphens and underscores, a letter first and no hyphen or underscore last. A name in use is
+   * ALREADY_EXISTS.
+   */
   name: string;
+  /** Free text for people, up to 256 characters. */
   description: string;
+  /** Bytes that a disk made from the image must have at least. Not less than the virtual size. */
   minDiskSize: bigint;
+  /** All labels from now on: the given ones replace the old ones as a whole. */
   labels: { [key: string]: string };
 }
 
@@ -97,26 +183,42 @@ export interface UpdateImageRequest_LabelsEntry {
   value: string;
 }
 
+/** Metadata of the operation that ImageService.Update starts. */
 export interface UpdateImageMetadata {
+  /** Id of the image. */
   imageId: string;
 }
 
+/** Arguments of ImageService.Delete. */
 export interface DeleteImageRequest {
+  /** Id of the image. */
   imageId: string;
 }
 
+/** Metadata of the operation that ImageService.Delete starts. */
 export interface DeleteImageMetadata {
+  /** Id of the image. */
   imageId: string;
 }
 
+/** Arguments of ImageService.ListOperations. */
 export interface ListImageOperationsRequest {
+  /** Id of the image. */
   imageId: string;
+  /** Most items on one page, up to 1000. 0 means 100. */
   pageSize: bigint;
+  /**
+   * `next_page_token` of the page before, or empty for the first page. The other fields must be as they were
+   * then: a token that belongs to another query is INVALID_ARGUMENT.
+   */
   pageToken: string;
 }
 
+/** One page of ImageService.ListOperations. */
 export interface ListImageOperationsResponse {
+  /** Operations on this page. */
   operations: Operation[];
+  /** Token of the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
@@ -1811,8 +1913,10 @@ export const ListImageOperationsResponse: MessageFns<
   },
 };
 
+/** Manages images: takes them in, finds them, gives them out. */
 export type ImageServiceService = typeof ImageServiceService;
 export const ImageServiceService = {
+  /** Returns one image. NOT_FOUND when there is none with this id. */
   get: {
     path: "/yandex.cloud.compute.v1.ImageService/Get" as const,
     requestStream: false as const,
@@ -1822,6 +1926,7 @@ export const ImageServiceService = {
     responseSerialize: (value: Image): Buffer => Buffer.from(Image.encode(value).finish()),
     responseDeserialize: (value: Buffer): Image => Image.decode(value),
   },
+  /** Returns the newest READY image of a family. NOT_FOUND when the folder has none. */
   getLatestByFamily: {
     path: "/yandex.cloud.compute.v1.ImageService/GetLatestByFamily" as const,
     requestStream: false as const,
@@ -1832,6 +1937,7 @@ export const ImageServiceService = {
     responseSerialize: (value: Image): Buffer => Buffer.from(Image.encode(value).finish()),
     responseDeserialize: (value: Buffer): Image => Image.decode(value),
   },
+  /** Lists the images of one folder, page by page. */
   list: {
     path: "/yandex.cloud.compute.v1.ImageService/List" as const,
     requestStream: false as const,
@@ -1841,6 +1947,13 @@ export const ImageServiceService = {
     responseSerialize: (value: ListImagesResponse): Buffer => Buffer.from(ListImagesResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListImagesResponse => ListImagesResponse.decode(value),
   },
+  /**
+   * Makes an image from a file on the web, another image, a disk or a snapshot. The operation ends when the
+   * image is READY; if it fails or is cancelled, nothing is left but the reason in the operation's error.
+   * INVALID_ARGUMENT: a broken value rule, or not exactly one source. ALREADY_EXISTS: the name is in use.
+   * NOT_FOUND: no such source or folder. FAILED_PRECONDITION: the source is not READY. RESOURCE_EXHAUSTED: a
+   * quota would be exceeded.
+   */
   create: {
     path: "/yandex.cloud.compute.v1.ImageService/Create" as const,
     requestStream: false as const,
@@ -1850,6 +1963,10 @@ export const ImageServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /**
+   * Changes fields of the image: those that `update_mask` names, or all when there is no mask.
+   * FAILED_PRECONDITION while it is CREATING or DELETING.
+   */
   update: {
     path: "/yandex.cloud.compute.v1.ImageService/Update" as const,
     requestStream: false as const,
@@ -1859,6 +1976,10 @@ export const ImageServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /**
+   * Removes the image for good. Disks and images made from it are not touched. While it is CREATING its
+   * create is cancelled first.
+   */
   delete: {
     path: "/yandex.cloud.compute.v1.ImageService/Delete" as const,
     requestStream: false as const,
@@ -1868,6 +1989,7 @@ export const ImageServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Lists the operations on one image, page by page. An operation stays in the list after it has ended. */
   listOperations: {
     path: "/yandex.cloud.compute.v1.ImageService/ListOperations" as const,
     requestStream: false as const,
@@ -1879,6 +2001,10 @@ export const ImageServiceService = {
       Buffer.from(ListImageOperationsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListImageOperationsResponse => ListImageOperationsResponse.decode(value),
   },
+  /**
+   * Lists the roles that are bound on the image itself, page by page. Roles inherited from its parents are
+   * not in the list.
+   */
   listAccessBindings: {
     path: "/yandex.cloud.compute.v1.ImageService/ListAccessBindings" as const,
     requestStream: false as const,
@@ -1890,6 +2016,7 @@ export const ImageServiceService = {
       Buffer.from(ListAccessBindingsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListAccessBindingsResponse => ListAccessBindingsResponse.decode(value),
   },
+  /** Replaces all role bindings of the image by the ones given. */
   setAccessBindings: {
     path: "/yandex.cloud.compute.v1.ImageService/SetAccessBindings" as const,
     requestStream: false as const,
@@ -1900,6 +2027,7 @@ export const ImageServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Adds and removes single role bindings of the image, and leaves the others as they are. */
   updateAccessBindings: {
     path: "/yandex.cloud.compute.v1.ImageService/UpdateAccessBindings" as const,
     requestStream: false as const,
@@ -1913,19 +2041,45 @@ export const ImageServiceService = {
 } as const;
 
 export interface ImageServiceServer extends UntypedServiceImplementation {
+  /** Returns one image. NOT_FOUND when there is none with this id. */
   get: handleUnaryCall<GetImageRequest, Image>;
+  /** Returns the newest READY image of a family. NOT_FOUND when the folder has none. */
   getLatestByFamily: handleUnaryCall<GetImageLatestByFamilyRequest, Image>;
+  /** Lists the images of one folder, page by page. */
   list: handleUnaryCall<ListImagesRequest, ListImagesResponse>;
+  /**
+   * Makes an image from a file on the web, another image, a disk or a snapshot. The operation ends when the
+   * image is READY; if it fails or is cancelled, nothing is left but the reason in the operation's error.
+   * INVALID_ARGUMENT: a broken value rule, or not exactly one source. ALREADY_EXISTS: the name is in use.
+   * NOT_FOUND: no such source or folder. FAILED_PRECONDITION: the source is not READY. RESOURCE_EXHAUSTED: a
+   * quota would be exceeded.
+   */
   create: handleUnaryCall<CreateImageRequest, Operation>;
+  /**
+   * Changes fields of the image: those that `update_mask` names, or all when there is no mask.
+   * FAILED_PRECONDITION while it is CREATING or DELETING.
+   */
   update: handleUnaryCall<UpdateImageRequest, Operation>;
+  /**
+   * Removes the image for good. Disks and images made from it are not touched. While it is CREATING its
+   * create is cancelled first.
+   */
   delete: handleUnaryCall<DeleteImageRequest, Operation>;
+  /** Lists the operations on one image, page by page. An operation stays in the list after it has ended. */
   listOperations: handleUnaryCall<ListImageOperationsRequest, ListImageOperationsResponse>;
+  /**
+   * Lists the roles that are bound on the image itself, page by page. Roles inherited from its parents are
+   * not in the list.
+   */
   listAccessBindings: handleUnaryCall<ListAccessBindingsRequest, ListAccessBindingsResponse>;
+  /** Replaces all role bindings of the image by the ones given. */
   setAccessBindings: handleUnaryCall<SetAccessBindingsRequest, Operation>;
+  /** Adds and removes single role bindings of the image, and leaves the others as they are. */
   updateAccessBindings: handleUnaryCall<UpdateAccessBindingsRequest, Operation>;
 }
 
 export interface ImageServiceClient extends Client {
+  /** Returns one image. NOT_FOUND when there is none with this id. */
   get(request: GetImageRequest, callback: (error: ServiceError | null, response: Image) => void): ClientUnaryCall;
   get(
     request: GetImageRequest,
@@ -1938,6 +2092,7 @@ export interface ImageServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Image) => void,
   ): ClientUnaryCall;
+  /** Returns the newest READY image of a family. NOT_FOUND when the folder has none. */
   getLatestByFamily(
     request: GetImageLatestByFamilyRequest,
     callback: (error: ServiceError | null, response: Image) => void,
@@ -1953,6 +2108,7 @@ export interface ImageServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Image) => void,
   ): ClientUnaryCall;
+  /** Lists the images of one folder, page by page. */
   list(
     request: ListImagesRequest,
     callback: (error: ServiceError | null, response: ListImagesResponse) => void,
@@ -1968,6 +2124,13 @@ export interface ImageServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListImagesResponse) => void,
   ): ClientUnaryCall;
+  /**
+   * Makes an image from a file on the web, another image, a disk or a snapshot. The operation ends when the
+   * image is READY; if it fails or is cancelled, nothing is left but the reason in the operation's error.
+   * INVALID_ARGUMENT: a broken value rule, or not exactly one source. ALREADY_EXISTS: the name is in use.
+   * NOT_FOUND: no such source or folder. FAILED_PRECONDITION: the source is not READY. RESOURCE_EXHAUSTED: a
+   * quota would be exceeded.
+   */
   create(
     request: CreateImageRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -1983,6 +2146,10 @@ export interface ImageServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /**
+   * Changes fields of the image: those that `update_mask` names, or all when there is no mask.
+   * FAILED_PRECONDITION while it is CREATING or DELETING.
+   */
   update(
     request: UpdateImageRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -1998,6 +2165,10 @@ export interface ImageServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /**
+   * Removes the image for good. Disks and images made from it are not touched. While it is CREATING its
+   * create is cancelled first.
+   */
   delete(
     request: DeleteImageRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -2013,6 +2184,7 @@ export interface ImageServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Lists the operations on one image, page by page. An operation stays in the list after it has ended. */
   listOperations(
     request: ListImageOperationsRequest,
     callback: (error: ServiceError | null, response: ListImageOperationsResponse) => void,
@@ -2028,6 +2200,10 @@ export interface ImageServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListImageOperationsResponse) => void,
   ): ClientUnaryCall;
+  /**
+   * Lists the roles that are bound on the image itself, page by page. Roles inherited from its parents are
+   * not in the list.
+   */
   listAccessBindings(
     request: ListAccessBindingsRequest,
     callback: (error: ServiceError | null, response: ListAccessBindingsResponse) => void,
@@ -2043,6 +2219,7 @@ export interface ImageServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListAccessBindingsResponse) => void,
   ): ClientUnaryCall;
+  /** Replaces all role bindings of the image by the ones given. */
   setAccessBindings(
     request: SetAccessBindingsRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -2058,6 +2235,7 @@ export interface ImageServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Adds and removes single role bindings of the image, and leaves the others as they are. */
   updateAccessBindings(
     request: UpdateAccessBindingsRequest,
     callback: (error: ServiceError | null, response: Operation) => void,

@@ -11,8 +11,11 @@ export const protobufPackage = "yandex.cloud.compute.v1";
 
 export const protobufFileName = "yandex/cloud/compute/v1/kek.proto";
 
+/** Version of an encryption key. */
 export interface KMSKey {
+  /** Id of the key. */
   keyId: string;
+  /** Id of the key's version. */
   versionId: string;
 }
 

@@ -14,27 +14,54 @@ export const protobufPackage = "yandex.cloud.compute.v1";
 
 export const protobufFileName = "yandex/cloud/compute/v1/snapshot.proto";
 
+/** The contents of a disk at one moment. The contents of a snapshot that is READY never change. */
 export interface Snapshot {
+  /** Id that the service gave it, up to 50 lower-case letters and digits. Never used again after a delete. */
   id: string;
+  /** Folder that it belongs to. */
   folderId: string;
-  createdAt: Date | undefined;
+  /** When it was created. */
+  createdAt:
+    | Date
+    | undefined;
+  /** Name, unique in its folder when not empty. */
   name: string;
+  /** Free text for people. */
   description: string;
+  /** Labels that the caller gave it. */
   labels: { [key: string]: string };
+  /** Bytes that were added since the last snapshot of the same disk, rounded up to 4 MiB. */
   storageSize: bigint;
+  /** Size of the disk in bytes at that moment. A disk made from the snapshot cannot be smaller. */
   diskSize: bigint;
+  /** Ids of the products that the snapshot contains, for licences. Taken over from the disk. */
   productIds: string[];
+  /** Where the snapshot is in its life now. */
   status: Snapshot_Status;
+  /** Id of the disk. The disk may have been deleted since. */
   sourceDiskId: string;
-  hardwareGeneration: HardwareGeneration | undefined;
+  /** Hardware that a machine needs to boot from it. Always set in answers. */
+  hardwareGeneration:
+    | HardwareGeneration
+    | undefined;
+  /**
+   * Key that the data is encrypted with, and its version. Unset when the data is not encrypted by a key of
+   * the caller.
+   */
   kmsKey: KMSKey | undefined;
 }
 
+/** Where the snapshot is in its life. */
 export const Snapshot_Status = {
+  /** STATUS_UNSPECIFIED - Not given. Never in an answer. */
   STATUS_UNSPECIFIED: 0,
+  /** CREATING - The contents are being taken. It cannot be used yet. */
   CREATING: 1,
+  /** READY - It can be used. */
   READY: 2,
+  /** ERROR - Something is wrong with it, and it cannot be used. */
   ERROR: 3,
+  /** DELETING - It is being removed. */
   DELETING: 4,
   UNRECOGNIZED: -1,
 } as const;

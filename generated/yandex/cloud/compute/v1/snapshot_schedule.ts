@@ -13,28 +13,54 @@ export const protobufPackage = "yandex.cloud.compute.v1";
 
 export const protobufFileName = "yandex/cloud/compute/v1/snapshot_schedule.proto";
 
+/** A plan by which snapshots of disks are taken and removed again. */
 export interface SnapshotSchedule {
+  /** Id that the service gave it, up to 50 lower-case letters and digits. Never used again after a delete. */
   id: string;
+  /** Folder that it belongs to. */
   folderId: string;
-  createdAt: Date | undefined;
-  name: string;
-  description: string;
-  labels: { [key: string]: string };
-  status: SnapshotSchedule_Status;
-  schedulePolicy: SchedulePolicy | undefined;
-  retentionPolicy:
-    | { $case: "retentionPeriod"; value: Duration }
-    | { $case: "snapshotCount"; value: bigint }
+  /** When it was created. */
+  createdAt:
+    | Date
     | undefined;
+  /** Name, unique in its folder when not empty. */
+  name: string;
+  /** Free text for people. */
+  description: string;
+  /** Labels that the caller gave it. */
+  labels: { [key: string]: string };
+  /** Whether the schedule works now. */
+  status: SnapshotSchedule_Status;
+  /** When snapshots are taken. */
+  schedulePolicy:
+    | SchedulePolicy
+    | undefined;
+  /** When the schedule's snapshots are removed again. Unset means never. */
+  retentionPolicy:
+    | //
+    /** Each is removed when it is this old. */
+    { $case: "retentionPeriod"; value: Duration }
+    | //
+    /** This many are kept of each disk; the oldest goes first. */
+    { $case: "snapshotCount"; value: bigint }
+    | undefined;
+  /** What the snapshots are given when they are made. */
   snapshotSpec: SnapshotSpec | undefined;
 }
 
+/** Whether the schedule works. */
 export const SnapshotSchedule_Status = {
+  /** STATUS_UNSPECIFIED - Not given. Never in an answer. */
   STATUS_UNSPECIFIED: 0,
+  /** CREATING - It is being made. */
   CREATING: 1,
+  /** ACTIVE - It takes snapshots. */
   ACTIVE: 2,
+  /** INACTIVE - It rests until it is enabled. */
   INACTIVE: 3,
+  /** DELETING - It is being removed. */
   DELETING: 4,
+  /** UPDATING - It is being changed. */
   UPDATING: 5,
   UNRECOGNIZED: -1,
 } as const;
@@ -103,13 +129,21 @@ export interface SnapshotSchedule_LabelsEntry {
   value: string;
 }
 
+/** When snapshots are taken. */
 export interface SchedulePolicy {
-  startAt: Date | undefined;
+  /** None is taken before. Unset means from now on. */
+  startAt:
+    | Date
+    | undefined;
+  /** Times as a cron expression of five fields in UTC: minute, hour, day of month, month, day of week. */
   expression: string;
 }
 
+/** What the snapshots of a schedule are given when they are made. */
 export interface SnapshotSpec {
+  /** Description of each snapshot. */
   description: string;
+  /** Labels of each snapshot. */
   labels: { [key: string]: string };
 }
 

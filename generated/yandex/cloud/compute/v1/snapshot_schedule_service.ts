@@ -35,34 +35,78 @@ export const protobufPackage = "yandex.cloud.compute.v1";
 
 export const protobufFileName = "yandex/cloud/compute/v1/snapshot_schedule_service.proto";
 
+/** Arguments of SnapshotScheduleService.Get. */
 export interface GetSnapshotScheduleRequest {
+  /** Id of the snapshot schedule. */
   snapshotScheduleId: string;
 }
 
+/** Arguments of SnapshotScheduleService.List. */
 export interface ListSnapshotSchedulesRequest {
+  /** Folder whose snapshot schedules are listed. */
   folderId: string;
+  /** Most items on one page, up to 1000. 0 means 100. */
   pageSize: bigint;
+  /**
+   * `next_page_token` of the page before, or empty for the first page. The other fields must be as they were
+   * then: a token that belongs to another query is INVALID_ARGUMENT.
+   */
   pageToken: string;
+  /**
+   * Condition that the items must meet, for example `name IN ("base", "edge")`. Operators are `=`, `!=`,
+   * `IN`, `NOT IN`, joined by `AND`; strings stand in single or double quotes. Empty means every item.
+   */
   filter: string;
+  /**
+   * Field to sort by, in camel case, then `asc` or `desc`, for example `createdAt desc`. Empty means
+   * `id asc`.
+   */
   orderBy: string;
 }
 
+/** One page of SnapshotScheduleService.List. */
 export interface ListSnapshotSchedulesResponse {
+  /** Items on this page. An empty page has no `next_page_token`. */
   snapshotSchedules: SnapshotSchedule[];
+  /** Token of the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
+/** Arguments of SnapshotScheduleService.Create. */
 export interface CreateSnapshotScheduleRequest {
+  /** Folder that the new snapshot schedule belongs to. */
   folderId: string;
+  /**
+   * Name, unique in its folder when not empty. Empty, or 1 to 63 characters: lower-case letters, digits,
+   * hyphens and underscores, a letter first and no hyphen or underscore last. A name in use is
+   * ALREADY_EXISTS.
+   */
   name: string;
+  /** Free text for people, up to 256 characters. */
   description: string;
+  /**
+   * Labels for the caller's own bookkeeping, up to 64. Keys have 1 to 63 characters, a lower-case letter
+   * first; values may be empty.
+   */
   labels: { [key: string]: string };
-  schedulePolicy: SchedulePolicy | undefined;
-  retentionPolicy:
-    | { $case: "retentionPeriod"; value: Duration }
-    | { $case: "snapshotCount"; value: bigint }
+  /** When snapshots are taken. */
+  schedulePolicy:
+    | SchedulePolicy
     | undefined;
-  snapshotSpec: SnapshotSpec | undefined;
+  /** When the schedule's snapshots are removed again. Unset means never. */
+  retentionPolicy:
+    | //
+    /** Each is removed when it is this old. */
+    { $case: "retentionPeriod"; value: Duration }
+    | //
+    /** This many are kept of each disk; the oldest goes first. */
+    { $case: "snapshotCount"; value: bigint }
+    | undefined;
+  /** What the snapshots are given when they are made. */
+  snapshotSpec:
+    | SnapshotSpec
+    | undefined;
+  /** Ids of the disks in the schedule. */
   diskIds: string[];
 }
 
@@ -71,21 +115,47 @@ export interface CreateSnapshotScheduleRequest_LabelsEntry {
   value: string;
 }
 
+/** Metadata of the operation that SnapshotScheduleService.Create starts. */
 export interface CreateSnapshotScheduleMetadata {
+  /** Id of the snapshot schedule, known from the first copy of the operation on. */
   snapshotScheduleId: string;
 }
 
+/** Arguments of SnapshotScheduleService.Update. */
 export interface UpdateSnapshotScheduleRequest {
+  /** Id of the snapshot schedule. */
   snapshotScheduleId: string;
-  updateMask: string[] | undefined;
-  name: string;
-  description: string;
-  labels: { [key: string]: string };
-  schedulePolicy: SchedulePolicy | undefined;
-  retentionPolicy:
-    | { $case: "retentionPeriod"; value: Duration }
-    | { $case: "snapshotCount"; value: bigint }
+  /**
+   * Names, in snake case, of the fields to change. Without a mask every field that this request can carry is
+   * changed, and those not given go back to their defaults.
+   */
+  updateMask:
+    | string[]
     | undefined;
+  /**
+   * Name, unique in its folder when not empty. Empty, or 1 to 63 characters: lower-case letters, digits,
+   * hyphens and underscores, a letter first and no hyphen or underscore last. A name in use is
+   * ALREADY_EXISTS.
+   */
+  name: string;
+  /** Free text for people, up to 256 characters. */
+  description: string;
+  /** All labels from now on: the given ones replace the old ones as a whole. */
+  labels: { [key: string]: string };
+  /** When snapshots are taken. */
+  schedulePolicy:
+    | SchedulePolicy
+    | undefined;
+  /** When the schedule's snapshots are removed again. Unset means never. */
+  retentionPolicy:
+    | //
+    /** Each is removed when it is this old. */
+    { $case: "retentionPeriod"; value: Duration }
+    | //
+    /** This many are kept of each disk; the oldest goes first. */
+    { $case: "snapshotCount"; value: bigint }
+    | undefined;
+  /** What the snapshots are given when they are made. */
   snapshotSpec: SnapshotSpec | undefined;
 }
 
@@ -94,74 +164,124 @@ export interface UpdateSnapshotScheduleRequest_LabelsEntry {
   value: string;
 }
 
+/** Metadata of the operation that SnapshotScheduleService.Update starts. */
 export interface UpdateSnapshotScheduleMetadata {
+  /** Id of the snapshot schedule. */
   snapshotScheduleId: string;
 }
 
+/** Arguments of SnapshotScheduleService.Delete. */
 export interface DeleteSnapshotScheduleRequest {
+  /** Id of the snapshot schedule. */
   snapshotScheduleId: string;
 }
 
+/** Metadata of the operation that SnapshotScheduleService.Delete starts. */
 export interface DeleteSnapshotScheduleMetadata {
+  /** Id of the snapshot schedule. */
   snapshotScheduleId: string;
 }
 
+/** Arguments of SnapshotScheduleService.Disable. */
 export interface DisableSnapshotScheduleRequest {
+  /** Id of the snapshot schedule. */
   snapshotScheduleId: string;
 }
 
+/** Metadata of the operation that SnapshotScheduleService.Disable starts. */
 export interface DisableSnapshotScheduleMetadata {
+  /** Id of the snapshot schedule. */
   snapshotScheduleId: string;
 }
 
+/** Arguments of SnapshotScheduleService.Enable. */
 export interface EnableSnapshotScheduleRequest {
+  /** Id of the snapshot schedule. */
   snapshotScheduleId: string;
 }
 
+/** Metadata of the operation that SnapshotScheduleService.Enable starts. */
 export interface EnableSnapshotScheduleMetadata {
+  /** Id of the snapshot schedule. */
   snapshotScheduleId: string;
 }
 
+/** Arguments of SnapshotScheduleService.ListOperations. */
 export interface ListSnapshotScheduleOperationsRequest {
+  /** Id of the snapshot schedule. */
   snapshotScheduleId: string;
+  /** Most items on one page, up to 1000. 0 means 100. */
   pageSize: bigint;
+  /**
+   * `next_page_token` of the page before, or empty for the first page. The other fields must be as they were
+   * then: a token that belongs to another query is INVALID_ARGUMENT.
+   */
   pageToken: string;
 }
 
+/** One page of SnapshotScheduleService.ListOperations. */
 export interface ListSnapshotScheduleOperationsResponse {
+  /** Operations on this page. */
   operations: Operation[];
+  /** Token of the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
+/** Arguments of SnapshotScheduleService.ListSnapshots. */
 export interface ListSnapshotScheduleSnapshotsRequest {
+  /** Id of the snapshot schedule. */
   snapshotScheduleId: string;
+  /** Most items on one page, up to 1000. 0 means 100. */
   pageSize: bigint;
+  /**
+   * `next_page_token` of the page before, or empty for the first page. The other fields must be as they were
+   * then: a token that belongs to another query is INVALID_ARGUMENT.
+   */
   pageToken: string;
 }
 
+/** One page of SnapshotScheduleService.ListSnapshots. */
 export interface ListSnapshotScheduleSnapshotsResponse {
+  /** Snapshots on this page. */
   snapshots: Snapshot[];
+  /** Token of the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
+/** Arguments of SnapshotScheduleService.ListDisks. */
 export interface ListSnapshotScheduleDisksRequest {
+  /** Id of the snapshot schedule. */
   snapshotScheduleId: string;
+  /** Most items on one page, up to 1000. 0 means 100. */
   pageSize: bigint;
+  /**
+   * `next_page_token` of the page before, or empty for the first page. The other fields must be as they were
+   * then: a token that belongs to another query is INVALID_ARGUMENT.
+   */
   pageToken: string;
 }
 
+/** One page of SnapshotScheduleService.ListDisks. */
 export interface ListSnapshotScheduleDisksResponse {
+  /** Disks on this page. */
   disks: Disk[];
+  /** Token of the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
+/** Arguments of SnapshotScheduleService.UpdateDisks. */
 export interface UpdateSnapshotScheduleDisksRequest {
+  /** Id of the snapshot schedule. */
   snapshotScheduleId: string;
+  /** Ids of the disks that leave the schedule. */
   remove: string[];
+  /** Ids of the disks that join the schedule. */
   add: string[];
 }
 
+/** Metadata of the operation that SnapshotScheduleService.UpdateDisks starts. */
 export interface UpdateSnapshotScheduleDisksMetadata {
+  /** Id of the snapshot schedule. */
   snapshotScheduleId: string;
 }
 
@@ -2775,8 +2895,10 @@ export const UpdateSnapshotScheduleDisksMetadata: MessageFns<
   },
 };
 
+/** Manages snapshot schedules. */
 export type SnapshotScheduleServiceService = typeof SnapshotScheduleServiceService;
 export const SnapshotScheduleServiceService = {
+  /** Returns one snapshot schedule. NOT_FOUND when there is none with this id. */
   get: {
     path: "/yandex.cloud.compute.v1.SnapshotScheduleService/Get" as const,
     requestStream: false as const,
@@ -2787,6 +2909,7 @@ export const SnapshotScheduleServiceService = {
     responseSerialize: (value: SnapshotSchedule): Buffer => Buffer.from(SnapshotSchedule.encode(value).finish()),
     responseDeserialize: (value: Buffer): SnapshotSchedule => SnapshotSchedule.decode(value),
   },
+  /** Makes a snapshot schedule. It is active at once. */
   create: {
     path: "/yandex.cloud.compute.v1.SnapshotScheduleService/Create" as const,
     requestStream: false as const,
@@ -2797,6 +2920,7 @@ export const SnapshotScheduleServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Changes fields of the snapshot schedule: those that `update_mask` names, or all when there is no mask. */
   update: {
     path: "/yandex.cloud.compute.v1.SnapshotScheduleService/Update" as const,
     requestStream: false as const,
@@ -2807,6 +2931,7 @@ export const SnapshotScheduleServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Removes the schedule. Its snapshots stay. */
   delete: {
     path: "/yandex.cloud.compute.v1.SnapshotScheduleService/Delete" as const,
     requestStream: false as const,
@@ -2817,6 +2942,7 @@ export const SnapshotScheduleServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Adds disks to the schedule and takes others out. */
   updateDisks: {
     path: "/yandex.cloud.compute.v1.SnapshotScheduleService/UpdateDisks" as const,
     requestStream: false as const,
@@ -2828,6 +2954,7 @@ export const SnapshotScheduleServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Lets the schedule rest. Its snapshots stay. */
   disable: {
     path: "/yandex.cloud.compute.v1.SnapshotScheduleService/Disable" as const,
     requestStream: false as const,
@@ -2838,6 +2965,7 @@ export const SnapshotScheduleServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Lets a resting schedule work again. */
   enable: {
     path: "/yandex.cloud.compute.v1.SnapshotScheduleService/Enable" as const,
     requestStream: false as const,
@@ -2848,6 +2976,7 @@ export const SnapshotScheduleServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Lists the snapshot schedules of one folder, page by page. */
   list: {
     path: "/yandex.cloud.compute.v1.SnapshotScheduleService/List" as const,
     requestStream: false as const,
@@ -2859,6 +2988,10 @@ export const SnapshotScheduleServiceService = {
       Buffer.from(ListSnapshotSchedulesResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListSnapshotSchedulesResponse => ListSnapshotSchedulesResponse.decode(value),
   },
+  /**
+   * Lists the operations on one snapshot schedule, page by page. An operation stays in the list after it has
+   * ended.
+   */
   listOperations: {
     path: "/yandex.cloud.compute.v1.SnapshotScheduleService/ListOperations" as const,
     requestStream: false as const,
@@ -2872,6 +3005,7 @@ export const SnapshotScheduleServiceService = {
     responseDeserialize: (value: Buffer): ListSnapshotScheduleOperationsResponse =>
       ListSnapshotScheduleOperationsResponse.decode(value),
   },
+  /** Lists the snapshots that the schedule has taken and that are still there, page by page. */
   listSnapshots: {
     path: "/yandex.cloud.compute.v1.SnapshotScheduleService/ListSnapshots" as const,
     requestStream: false as const,
@@ -2885,6 +3019,7 @@ export const SnapshotScheduleServiceService = {
     responseDeserialize: (value: Buffer): ListSnapshotScheduleSnapshotsResponse =>
       ListSnapshotScheduleSnapshotsResponse.decode(value),
   },
+  /** Lists the disks in the schedule, page by page. */
   listDisks: {
     path: "/yandex.cloud.compute.v1.SnapshotScheduleService/ListDisks" as const,
     requestStream: false as const,
@@ -2898,6 +3033,10 @@ export const SnapshotScheduleServiceService = {
     responseDeserialize: (value: Buffer): ListSnapshotScheduleDisksResponse =>
       ListSnapshotScheduleDisksResponse.decode(value),
   },
+  /**
+   * Lists the roles that are bound on the snapshot schedule itself, page by page. Roles inherited from its
+   * parents are not in the list.
+   */
   listAccessBindings: {
     path: "/yandex.cloud.compute.v1.SnapshotScheduleService/ListAccessBindings" as const,
     requestStream: false as const,
@@ -2909,6 +3048,7 @@ export const SnapshotScheduleServiceService = {
       Buffer.from(ListAccessBindingsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListAccessBindingsResponse => ListAccessBindingsResponse.decode(value),
   },
+  /** Replaces all role bindings of the snapshot schedule by the ones given. */
   setAccessBindings: {
     path: "/yandex.cloud.compute.v1.SnapshotScheduleService/SetAccessBindings" as const,
     requestStream: false as const,
@@ -2919,6 +3059,7 @@ export const SnapshotScheduleServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Adds and removes single role bindings of the snapshot schedule, and leaves the others as they are. */
   updateAccessBindings: {
     path: "/yandex.cloud.compute.v1.SnapshotScheduleService/UpdateAccessBindings" as const,
     requestStream: false as const,
@@ -2932,23 +3073,44 @@ export const SnapshotScheduleServiceService = {
 } as const;
 
 export interface SnapshotScheduleServiceServer extends UntypedServiceImplementation {
+  /** Returns one snapshot schedule. NOT_FOUND when there is none with this id. */
   get: handleUnaryCall<GetSnapshotScheduleRequest, SnapshotSchedule>;
+  /** Makes a snapshot schedule. It is active at once. */
   create: handleUnaryCall<CreateSnapshotScheduleRequest, Operation>;
+  /** Changes fields of the snapshot schedule: those that `update_mask` names, or all when there is no mask. */
   update: handleUnaryCall<UpdateSnapshotScheduleRequest, Operation>;
+  /** Removes the schedule. Its snapshots stay. */
   delete: handleUnaryCall<DeleteSnapshotScheduleRequest, Operation>;
+  /** Adds disks to the schedule and takes others out. */
   updateDisks: handleUnaryCall<UpdateSnapshotScheduleDisksRequest, Operation>;
+  /** Lets the schedule rest. Its snapshots stay. */
   disable: handleUnaryCall<DisableSnapshotScheduleRequest, Operation>;
+  /** Lets a resting schedule work again. */
   enable: handleUnaryCall<EnableSnapshotScheduleRequest, Operation>;
+  /** Lists the snapshot schedules of one folder, page by page. */
   list: handleUnaryCall<ListSnapshotSchedulesRequest, ListSnapshotSchedulesResponse>;
+  /**
+   * Lists the operations on one snapshot schedule, page by page. An operation stays in the list after it has
+   * ended.
+   */
   listOperations: handleUnaryCall<ListSnapshotScheduleOperationsRequest, ListSnapshotScheduleOperationsResponse>;
+  /** Lists the snapshots that the schedule has taken and that are still there, page by page. */
   listSnapshots: handleUnaryCall<ListSnapshotScheduleSnapshotsRequest, ListSnapshotScheduleSnapshotsResponse>;
+  /** Lists the disks in the schedule, page by page. */
   listDisks: handleUnaryCall<ListSnapshotScheduleDisksRequest, ListSnapshotScheduleDisksResponse>;
+  /**
+   * Lists the roles that are bound on the snapshot schedule itself, page by page. Roles inherited from its
+   * parents are not in the list.
+   */
   listAccessBindings: handleUnaryCall<ListAccessBindingsRequest, ListAccessBindingsResponse>;
+  /** Replaces all role bindings of the snapshot schedule by the ones given. */
   setAccessBindings: handleUnaryCall<SetAccessBindingsRequest, Operation>;
+  /** Adds and removes single role bindings of the snapshot schedule, and leaves the others as they are. */
   updateAccessBindings: handleUnaryCall<UpdateAccessBindingsRequest, Operation>;
 }
 
 export interface SnapshotScheduleServiceClient extends Client {
+  /** Returns one snapshot schedule. NOT_FOUND when there is none with this id. */
   get(
     request: GetSnapshotScheduleRequest,
     callback: (error: ServiceError | null, response: SnapshotSchedule) => void,
@@ -2964,6 +3126,7 @@ export interface SnapshotScheduleServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: SnapshotSchedule) => void,
   ): ClientUnaryCall;
+  /** Makes a snapshot schedule. It is active at once. */
   create(
     request: CreateSnapshotScheduleRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -2979,6 +3142,7 @@ export interface SnapshotScheduleServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Changes fields of the snapshot schedule: those that `update_mask` names, or all when there is no mask. */
   update(
     request: UpdateSnapshotScheduleRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -2994,6 +3158,7 @@ export interface SnapshotScheduleServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Removes the schedule. Its snapshots stay. */
   delete(
     request: DeleteSnapshotScheduleRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -3009,6 +3174,7 @@ export interface SnapshotScheduleServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Adds disks to the schedule and takes others out. */
   updateDisks(
     request: UpdateSnapshotScheduleDisksRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -3024,6 +3190,7 @@ export interface SnapshotScheduleServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Lets the schedule rest. Its snapshots stay. */
   disable(
     request: DisableSnapshotScheduleRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -3039,6 +3206,7 @@ export interface SnapshotScheduleServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Lets a resting schedule work again. */
   enable(
     request: EnableSnapshotScheduleRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -3054,6 +3222,7 @@ export interface SnapshotScheduleServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Lists the snapshot schedules of one folder, page by page. */
   list(
     request: ListSnapshotSchedulesRequest,
     callback: (error: ServiceError | null, response: ListSnapshotSchedulesResponse) => void,
@@ -3069,6 +3238,10 @@ export interface SnapshotScheduleServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListSnapshotSchedulesResponse) => void,
   ): ClientUnaryCall;
+  /**
+   * Lists the operations on one snapshot schedule, page by page. An operation stays in the list after it has
+   * ended.
+   */
   listOperations(
     request: ListSnapshotScheduleOperationsRequest,
     callback: (error: ServiceError | null, response: ListSnapshotScheduleOperationsResponse) => void,
@@ -3084,6 +3257,7 @@ export interface SnapshotScheduleServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListSnapshotScheduleOperationsResponse) => void,
   ): ClientUnaryCall;
+  /** Lists the snapshots that the schedule has taken and that are still there, page by page. */
   listSnapshots(
     request: ListSnapshotScheduleSnapshotsRequest,
     callback: (error: ServiceError | null, response: ListSnapshotScheduleSnapshotsResponse) => void,
@@ -3099,6 +3273,7 @@ export interface SnapshotScheduleServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListSnapshotScheduleSnapshotsResponse) => void,
   ): ClientUnaryCall;
+  /** Lists the disks in the schedule, page by page. */
   listDisks(
     request: ListSnapshotScheduleDisksRequest,
     callback: (error: ServiceError | null, response: ListSnapshotScheduleDisksResponse) => void,
@@ -3114,6 +3289,10 @@ export interface SnapshotScheduleServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListSnapshotScheduleDisksResponse) => void,
   ): ClientUnaryCall;
+  /**
+   * Lists the roles that are bound on the snapshot schedule itself, page by page. Roles inherited from its
+   * parents are not in the list.
+   */
   listAccessBindings(
     request: ListAccessBindingsRequest,
     callback: (error: ServiceError | null, response: ListAccessBindingsResponse) => void,
@@ -3129,6 +3308,7 @@ export interface SnapshotScheduleServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListAccessBindingsResponse) => void,
   ): ClientUnaryCall;
+  /** Replaces all role bindings of the snapshot schedule by the ones given. */
   setAccessBindings(
     request: SetAccessBindingsRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -3144,6 +3324,7 @@ export interface SnapshotScheduleServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Adds and removes single role bindings of the snapshot schedule, and leaves the others as they are. */
   updateAccessBindings(
     request: UpdateAccessBindingsRequest,
     callback: (error: ServiceError | null, response: Operation) => void,

@@ -33,29 +33,63 @@ export const protobufPackage = "yandex.cloud.compute.v1";
 
 export const protobufFileName = "yandex/cloud/compute/v1/snapshot_service.proto";
 
+/** Arguments of SnapshotService.Get. */
 export interface GetSnapshotRequest {
+  /** Id of the snapshot. */
   snapshotId: string;
 }
 
+/** Arguments of SnapshotService.List. */
 export interface ListSnapshotsRequest {
+  /** Folder whose snapshots are listed. */
   folderId: string;
+  /** Most items on one page, up to 1000. 0 means 100. */
   pageSize: bigint;
+  /**
+   * `next_page_token` of the page before, or empty for the first page. The other fields must be as they were
+   * then: a token that belongs to another query is INVALID_ARGUMENT.
+   */
   pageToken: string;
+  /**
+   * Condition that the items must meet, for example `name IN ("base", "edge")`. Operators are `=`, `!=`,
+   * `IN`, `NOT IN`, joined by `AND`; strings stand in single or double quotes. Empty means every item.
+   */
   filter: string;
+  /**
+   * Field to sort by, in camel case, then `asc` or `desc`, for example `createdAt desc`. Empty means
+   * `id asc`.
+   */
   orderBy: string;
 }
 
+/** One page of SnapshotService.List. */
 export interface ListSnapshotsResponse {
+  /** Items on this page. An empty page has no `next_page_token`. */
   snapshots: Snapshot[];
+  /** Token of the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
+/** Arguments of SnapshotService.Create. */
 export interface CreateSnapshotRequest {
+  /** Folder that the new snapshot belongs to. */
   folderId: string;
+  /** Id of the disk. */
   diskId: string;
+  /**
+   * Name, unique in its folder when not empty. Empty, or 1 to 63 characters: lower-case letters, digits,
+   * hyphens and underscores, a letter first and no hyphen or underscore last. A name in use is
+   * ALREADY_EXISTS.
+   */
   name: string;
+  /** Free text for people, up to 256 characters. */
   description: string;
+  /**
+   * Labels for the caller's own bookkeeping, up to 64. Keys have 1 to 63 characters, a lower-case letter
+   * first; values may be empty.
+   */
   labels: { [key: string]: string };
+  /** Hardware generation of the machines that can boot from it. Unset means that of the disk. */
   hardwareGeneration: HardwareGeneration | undefined;
 }
 
@@ -64,16 +98,34 @@ export interface CreateSnapshotRequest_LabelsEntry {
   value: string;
 }
 
+/** Metadata of the operation that SnapshotService.Create starts. */
 export interface CreateSnapshotMetadata {
+  /** Id of the snapshot, known from the first copy of the operation on. */
   snapshotId: string;
+  /** Id of the disk. */
   diskId: string;
 }
 
+/** Arguments of SnapshotService.Update. */
 export interface UpdateSnapshotRequest {
+  /** Id of the snapshot. */
   snapshotId: string;
-  updateMask: string[] | undefined;
+  /**
+   * Names, in snake case, of the fields to change. Without a mask every field that this request can carry is
+   * changed, and those not given go back to their defaults.
+   */
+  updateMask:
+    | string[]
+    | undefined;
+  /**
+   * Name, unique in its folder when not empty. Empty, or 1 to 63 characters: lower-case letters, digits,
+   * hyphens and underscores, a letter first and no hyphen or underscore last. A name in use is
+   * ALREADY_EXISTS.
+   */
   name: string;
+  /** Free text for people, up to 256 characters. */
   description: string;
+  /** All labels from now on: the given ones replace the old ones as a whole. */
   labels: { [key: string]: string };
 }
 
@@ -82,26 +134,42 @@ export interface UpdateSnapshotRequest_LabelsEntry {
   value: string;
 }
 
+/** Metadata of the operation that SnapshotService.Update starts. */
 export interface UpdateSnapshotMetadata {
+  /** Id of the snapshot. */
   snapshotId: string;
 }
 
+/** Arguments of SnapshotService.Delete. */
 export interface DeleteSnapshotRequest {
+  /** Id of the snapshot. */
   snapshotId: string;
 }
 
+/** Metadata of the operation that SnapshotService.Delete starts. */
 export interface DeleteSnapshotMetadata {
+  /** Id of the snapshot. */
   snapshotId: string;
 }
 
+/** Arguments of SnapshotService.ListOperations. */
 export interface ListSnapshotOperationsRequest {
+  /** Id of the snapshot. */
   snapshotId: string;
+  /** Most items on one page, up to 1000. 0 means 100. */
   pageSize: bigint;
+  /**
+   * `next_page_token` of the page before, or empty for the first page. The other fields must be as they were
+   * then: a token that belongs to another query is INVALID_ARGUMENT.
+   */
   pageToken: string;
 }
 
+/** One page of SnapshotService.ListOperations. */
 export interface ListSnapshotOperationsResponse {
+  /** Operations on this page. */
   operations: Operation[];
+  /** Token of the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
@@ -1537,8 +1605,10 @@ export const ListSnapshotOperationsResponse: MessageFns<
   },
 };
 
+/** Manages snapshots. */
 export type SnapshotServiceService = typeof SnapshotServiceService;
 export const SnapshotServiceService = {
+  /** Returns one snapshot. NOT_FOUND when there is none with this id. */
   get: {
     path: "/yandex.cloud.compute.v1.SnapshotService/Get" as const,
     requestStream: false as const,
@@ -1548,6 +1618,7 @@ export const SnapshotServiceService = {
     responseSerialize: (value: Snapshot): Buffer => Buffer.from(Snapshot.encode(value).finish()),
     responseDeserialize: (value: Buffer): Snapshot => Snapshot.decode(value),
   },
+  /** Lists the snapshots of one folder, page by page. */
   list: {
     path: "/yandex.cloud.compute.v1.SnapshotService/List" as const,
     requestStream: false as const,
@@ -1558,6 +1629,10 @@ export const SnapshotServiceService = {
       Buffer.from(ListSnapshotsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListSnapshotsResponse => ListSnapshotsResponse.decode(value),
   },
+  /**
+   * Takes the contents of a disk as they are on it now. Writes of the guest can go on as soon as the call has
+   * returned; what the guest still holds in memory is not in the snapshot.
+   */
   create: {
     path: "/yandex.cloud.compute.v1.SnapshotService/Create" as const,
     requestStream: false as const,
@@ -1568,6 +1643,7 @@ export const SnapshotServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Changes fields of the snapshot: those that `update_mask` names, or all when there is no mask. */
   update: {
     path: "/yandex.cloud.compute.v1.SnapshotService/Update" as const,
     requestStream: false as const,
@@ -1578,6 +1654,7 @@ export const SnapshotServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Removes the snapshot for good. Disks, images and other snapshots are not touched. */
   delete: {
     path: "/yandex.cloud.compute.v1.SnapshotService/Delete" as const,
     requestStream: false as const,
@@ -1588,6 +1665,7 @@ export const SnapshotServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Lists the operations on one snapshot, page by page. An operation stays in the list after it has ended. */
   listOperations: {
     path: "/yandex.cloud.compute.v1.SnapshotService/ListOperations" as const,
     requestStream: false as const,
@@ -1600,6 +1678,10 @@ export const SnapshotServiceService = {
     responseDeserialize: (value: Buffer): ListSnapshotOperationsResponse =>
       ListSnapshotOperationsResponse.decode(value),
   },
+  /**
+   * Lists the roles that are bound on the snapshot itself, page by page. Roles inherited from its parents are
+   * not in the list.
+   */
   listAccessBindings: {
     path: "/yandex.cloud.compute.v1.SnapshotService/ListAccessBindings" as const,
     requestStream: false as const,
@@ -1611,6 +1693,7 @@ export const SnapshotServiceService = {
       Buffer.from(ListAccessBindingsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListAccessBindingsResponse => ListAccessBindingsResponse.decode(value),
   },
+  /** Replaces all role bindings of the snapshot by the ones given. */
   setAccessBindings: {
     path: "/yandex.cloud.compute.v1.SnapshotService/SetAccessBindings" as const,
     requestStream: false as const,
@@ -1621,6 +1704,7 @@ export const SnapshotServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Adds and removes single role bindings of the snapshot, and leaves the others as they are. */
   updateAccessBindings: {
     path: "/yandex.cloud.compute.v1.SnapshotService/UpdateAccessBindings" as const,
     requestStream: false as const,
@@ -1634,18 +1718,34 @@ export const SnapshotServiceService = {
 } as const;
 
 export interface SnapshotServiceServer extends UntypedServiceImplementation {
+  /** Returns one snapshot. NOT_FOUND when there is none with this id. */
   get: handleUnaryCall<GetSnapshotRequest, Snapshot>;
+  /** Lists the snapshots of one folder, page by page. */
   list: handleUnaryCall<ListSnapshotsRequest, ListSnapshotsResponse>;
+  /**
+   * Takes the contents of a disk as they are on it now. Writes of the guest can go on as soon as the call has
+   * returned; what the guest still holds in memory is not in the snapshot.
+   */
   create: handleUnaryCall<CreateSnapshotRequest, Operation>;
+  /** Changes fields of the snapshot: those that `update_mask` names, or all when there is no mask. */
   update: handleUnaryCall<UpdateSnapshotRequest, Operation>;
+  /** Removes the snapshot for good. Disks, images and other snapshots are not touched. */
   delete: handleUnaryCall<DeleteSnapshotRequest, Operation>;
+  /** Lists the operations on one snapshot, page by page. An operation stays in the list after it has ended. */
   listOperations: handleUnaryCall<ListSnapshotOperationsRequest, ListSnapshotOperationsResponse>;
+  /**
+   * Lists the roles that are bound on the snapshot itself, page by page. Roles inherited from its parents are
+   * not in the list.
+   */
   listAccessBindings: handleUnaryCall<ListAccessBindingsRequest, ListAccessBindingsResponse>;
+  /** Replaces all role bindings of the snapshot by the ones given. */
   setAccessBindings: handleUnaryCall<SetAccessBindingsRequest, Operation>;
+  /** Adds and removes single role bindings of the snapshot, and leaves the others as they are. */
   updateAccessBindings: handleUnaryCall<UpdateAccessBindingsRequest, Operation>;
 }
 
 export interface SnapshotServiceClient extends Client {
+  /** Returns one snapshot. NOT_FOUND when there is none with this id. */
   get(request: GetSnapshotRequest, callback: (error: ServiceError | null, response: Snapshot) => void): ClientUnaryCall;
   get(
     request: GetSnapshotRequest,
@@ -1658,6 +1758,7 @@ export interface SnapshotServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Snapshot) => void,
   ): ClientUnaryCall;
+  /** Lists the snapshots of one folder, page by page. */
   list(
     request: ListSnapshotsRequest,
     callback: (error: ServiceError | null, response: ListSnapshotsResponse) => void,
@@ -1673,6 +1774,10 @@ export interface SnapshotServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListSnapshotsResponse) => void,
   ): ClientUnaryCall;
+  /**
+   * Takes the contents of a disk as they are on it now. Writes of the guest can go on as soon as the call has
+   * returned; what the guest still holds in memory is not in the snapshot.
+   */
   create(
     request: CreateSnapshotRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -1688,6 +1793,7 @@ export interface SnapshotServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Changes fields of the snapshot: those that `update_mask` names, or all when there is no mask. */
   update(
     request: UpdateSnapshotRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -1703,6 +1809,7 @@ export interface SnapshotServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Removes the snapshot for good. Disks, images and other snapshots are not touched. */
   delete(
     request: DeleteSnapshotRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -1718,6 +1825,7 @@ export interface SnapshotServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Lists the operations on one snapshot, page by page. An operation stays in the list after it has ended. */
   listOperations(
     request: ListSnapshotOperationsRequest,
     callback: (error: ServiceError | null, response: ListSnapshotOperationsResponse) => void,
@@ -1733,6 +1841,10 @@ export interface SnapshotServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListSnapshotOperationsResponse) => void,
   ): ClientUnaryCall;
+  /**
+   * Lists the roles that are bound on the snapshot itself, page by page. Roles inherited from its parents are
+   * not in the list.
+   */
   listAccessBindings(
     request: ListAccessBindingsRequest,
     callback: (error: ServiceError | null, response: ListAccessBindingsResponse) => void,
@@ -1748,6 +1860,7 @@ export interface SnapshotServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListAccessBindingsResponse) => void,
   ): ClientUnaryCall;
+  /** Replaces all role bindings of the snapshot by the ones given. */
   setAccessBindings(
     request: SetAccessBindingsRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -1763,6 +1876,7 @@ export interface SnapshotServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Adds and removes single role bindings of the snapshot, and leaves the others as they are. */
   updateAccessBindings(
     request: UpdateAccessBindingsRequest,
     callback: (error: ServiceError | null, response: Operation) => void,

@@ -11,13 +11,26 @@ export const protobufPackage = "yandex.cloud.compute.v1";
 
 export const protobufFileName = "yandex/cloud/compute/v1/zone.proto";
 
+/** A place that disks are in. Data does not leave it by itself. */
 export interface Zone {
+  /** Id, for example `ru-central1-a`. */
   id: string;
+  /** Id of the region that the zone is in. */
   regionId: string;
+  /** Whether the zone works now. */
   status: Zone_Status;
 }
 
-export const Zone_Status = { STATUS_UNSPECIFIED: 0, UP: 1, DOWN: 2, UNRECOGNIZED: -1 } as const;
+/** Whether the zone works. */
+export const Zone_Status = {
+  /** STATUS_UNSPECIFIED - Not given. Never in an answer. */
+  STATUS_UNSPECIFIED: 0,
+  /** UP - It does. */
+  UP: 1,
+  /** DOWN - It does not. */
+  DOWN: 2,
+  UNRECOGNIZED: -1,
+} as const;
 
 export type Zone_Status = typeof Zone_Status[keyof typeof Zone_Status];
 

@@ -24,17 +24,28 @@ export const protobufPackage = "yandex.cloud.compute.v1";
 
 export const protobufFileName = "yandex/cloud/compute/v1/zone_service.proto";
 
+/** Arguments of ZoneService.List. */
 export interface ListZonesRequest {
+  /** Most items on one page, up to 1000. 0 means 100. */
   pageSize: bigint;
+  /**
+   * `next_page_token` of the page before, or empty for the first page. The other fields must be as they were
+   * then: a token that belongs to another query is INVALID_ARGUMENT.
+   */
   pageToken: string;
 }
 
+/** One page of ZoneService.List. */
 export interface ListZonesResponse {
+  /** Items on this page. An empty page has no `next_page_token`. */
   zones: Zone[];
+  /** Token of the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
+/** Arguments of ZoneService.Get. */
 export interface GetZoneRequest {
+  /** Id of the zone. */
   zoneId: string;
 }
 
@@ -302,8 +313,10 @@ export const GetZoneRequest: MessageFns<GetZoneRequest, "yandex.cloud.compute.v1
   },
 };
 
+/** Shows which zones there are. The list is fixed by the configuration. */
 export type ZoneServiceService = typeof ZoneServiceService;
 export const ZoneServiceService = {
+  /** Returns one zone. NOT_FOUND when there is none with this id. */
   get: {
     path: "/yandex.cloud.compute.v1.ZoneService/Get" as const,
     requestStream: false as const,
@@ -313,6 +326,7 @@ export const ZoneServiceService = {
     responseSerialize: (value: Zone): Buffer => Buffer.from(Zone.encode(value).finish()),
     responseDeserialize: (value: Buffer): Zone => Zone.decode(value),
   },
+  /** Lists the zones, page by page. */
   list: {
     path: "/yandex.cloud.compute.v1.ZoneService/List" as const,
     requestStream: false as const,
@@ -325,11 +339,14 @@ export const ZoneServiceService = {
 } as const;
 
 export interface ZoneServiceServer extends UntypedServiceImplementation {
+  /** Returns one zone. NOT_FOUND when there is none with this id. */
   get: handleUnaryCall<GetZoneRequest, Zone>;
+  /** Lists the zones, page by page. */
   list: handleUnaryCall<ListZonesRequest, ListZonesResponse>;
 }
 
 export interface ZoneServiceClient extends Client {
+  /** Returns one zone. NOT_FOUND when there is none with this id. */
   get(request: GetZoneRequest, callback: (error: ServiceError | null, response: Zone) => void): ClientUnaryCall;
   get(
     request: GetZoneRequest,
@@ -342,6 +359,7 @@ export interface ZoneServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Zone) => void,
   ): ClientUnaryCall;
+  /** Lists the zones, page by page. */
   list(
     request: ListZonesRequest,
     callback: (error: ServiceError | null, response: ListZonesResponse) => void,

@@ -24,24 +24,45 @@ export const protobufPackage = "yandex.cloud.iam.v1";
 
 export const protobufFileName = "yandex/cloud/iam/v1/iam_token_service.proto";
 
+/** Arguments of IamTokenService.Create. */
 export interface CreateIamTokenRequest {
-  identity: { $case: "yandexPassportOauthToken"; value: string } | { $case: "jwt"; value: string } | undefined;
+  /** Proof of identity; one of the two must be given. */
+  identity:
+    | //
+    /** Token of a Yandex account. There are no such accounts outside Yandex Cloud. */
+    { $case: "yandexPassportOauthToken"; value: string }
+    | //
+    /**
+     * JSON Web Token signed with PS256 by a service account's authorized key. Header: `kid`, the key's id.
+     * Claims: `iss`, the service account's id; `iat` and `exp`, at most an hour apart; `aud`, any.
+     */
+    { $case: "jwt"; value: string }
+    | undefined;
 }
 
+/** Arguments of IamTokenService.CreateForServiceAccount. */
 export interface CreateIamTokenForServiceAccountRequest {
+  /** Id of the service account. */
   serviceAccountId: string;
 }
 
+/** A token and its end. */
 export interface CreateIamTokenResponse {
+  /** The token. A secret. */
   iamToken: string;
+  /** When the token ends by itself, at most 12 hours from now. */
   expiresAt: Date | undefined;
 }
 
+/** Arguments of IamTokenService.Revoke. */
 export interface RevokeIamTokenRequest {
+  /** Token to end. It may be the one that the call is made with. */
   iamToken: string;
 }
 
+/** Answer of IamTokenService.Revoke. */
 export interface RevokeIamTokenResponse {
+  /** Id of the user or service account that the token belonged to. */
   subjectId: string;
 }
 
@@ -479,8 +500,13 @@ export const RevokeIamTokenResponse: MessageFns<RevokeIamTokenResponse, "yandex.
     },
   };
 
+/** Gives out the tokens that all other services ask for, in the header `authorization: Bearer <token>`. */
 export type IamTokenServiceService = typeof IamTokenServiceService;
 export const IamTokenServiceService = {
+  /**
+   * Exchanges a proof of identity for a token. Needs no token itself. A proof that cannot be verified is
+   * UNAUTHENTICATED, without a hint which part was wrong.
+   */
   create: {
     path: "/yandex.cloud.iam.v1.IamTokenService/Create" as const,
     requestStream: false as const,
@@ -492,6 +518,7 @@ export const IamTokenServiceService = {
       Buffer.from(CreateIamTokenResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): CreateIamTokenResponse => CreateIamTokenResponse.decode(value),
   },
+  /** Gives the caller a token of a service account that it may act for. */
   createForServiceAccount: {
     path: "/yandex.cloud.iam.v1.IamTokenService/CreateForServiceAccount" as const,
     requestStream: false as const,
@@ -504,6 +531,7 @@ export const IamTokenServiceService = {
       Buffer.from(CreateIamTokenResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): CreateIamTokenResponse => CreateIamTokenResponse.decode(value),
   },
+  /** Ends a token before its time. All processes of the service refuse it within seconds. */
   revoke: {
     path: "/yandex.cloud.iam.v1.IamTokenService/Revoke" as const,
     requestStream: false as const,
@@ -518,12 +546,22 @@ export const IamTokenServiceService = {
 } as const;
 
 export interface IamTokenServiceServer extends UntypedServiceImplementation {
+  /**
+   * Exchanges a proof of identity for a token. Needs no token itself. A proof that cannot be verified is
+   * UNAUTHENTICATED, without a hint which part was wrong.
+   */
   create: handleUnaryCall<CreateIamTokenRequest, CreateIamTokenResponse>;
+  /** Gives the caller a token of a service account that it may act for. */
   createForServiceAccount: handleUnaryCall<CreateIamTokenForServiceAccountRequest, CreateIamTokenResponse>;
+  /** Ends a token before its time. All processes of the service refuse it within seconds. */
   revoke: handleUnaryCall<RevokeIamTokenRequest, RevokeIamTokenResponse>;
 }
 
 export interface IamTokenServiceClient extends Client {
+  /**
+   * Exchanges a proof of identity for a token. Needs no token itself. A proof that cannot be verified is
+   * UNAUTHENTICATED, without a hint which part was wrong.
+   */
   create(
     request: CreateIamTokenRequest,
     callback: (error: ServiceError | null, response: CreateIamTokenResponse) => void,
@@ -539,6 +577,7 @@ export interface IamTokenServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: CreateIamTokenResponse) => void,
   ): ClientUnaryCall;
+  /** Gives the caller a token of a service account that it may act for. */
   createForServiceAccount(
     request: CreateIamTokenForServiceAccountRequest,
     callback: (error: ServiceError | null, response: CreateIamTokenResponse) => void,
@@ -554,6 +593,7 @@ export interface IamTokenServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: CreateIamTokenResponse) => void,
   ): ClientUnaryCall;
+  /** Ends a token before its time. All processes of the service refuse it within seconds. */
   revoke(
     request: RevokeIamTokenRequest,
     callback: (error: ServiceError | null, response: RevokeIamTokenResponse) => void,

@@ -12,17 +12,46 @@ export const protobufPackage = "yandex.cloud.iam.v1";
 
 export const protobufFileName = "yandex/cloud/iam/v1/key.proto";
 
+/**
+ * Authorized key: a key pair whose private half signs JSON Web Tokens for IamTokenService.Create. The service
+ * keeps the public half alone.
+ */
 export interface Key {
+  /** Id that the service gave it; the `kid` of the tokens that it signs. */
   id: string;
-  subject: { $case: "userAccountId"; value: string } | { $case: "serviceAccountId"; value: string } | undefined;
-  createdAt: Date | undefined;
+  /** Whose key it is. */
+  subject:
+    | //
+    /** Id of the user. */
+    { $case: "userAccountId"; value: string }
+    | //
+    /** Id of the service account. */
+    { $case: "serviceAccountId"; value: string }
+    | undefined;
+  /** When it was created. */
+  createdAt:
+    | Date
+    | undefined;
+  /** Free text for people. */
   description: string;
+  /** Kind of key pair. */
   keyAlgorithm: Key_Algorithm;
+  /** Public half, as PEM. */
   publicKey: string;
+  /** About when the key last signed a token that was accepted. Unset when never. */
   lastUsedAt: Date | undefined;
 }
 
-export const Key_Algorithm = { ALGORITHM_UNSPECIFIED: 0, RSA_2048: 1, RSA_4096: 2, UNRECOGNIZED: -1 } as const;
+/** Kind of key pair. */
+export const Key_Algorithm = {
+  /** ALGORITHM_UNSPECIFIED - Not given. */
+  ALGORITHM_UNSPECIFIED: 0,
+  /** RSA_2048 - RSA with a modulus of 2048 bits. */
+  RSA_2048: 1,
+  /** RSA_4096 - RSA with a modulus of 4096 bits. */
+  RSA_4096: 2,
+  UNRECOGNIZED: -1,
+} as const;
 
 export type Key_Algorithm = typeof Key_Algorithm[keyof typeof Key_Algorithm];
 

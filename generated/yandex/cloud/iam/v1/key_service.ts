@@ -26,7 +26,12 @@ export const protobufPackage = "yandex.cloud.iam.v1";
 
 export const protobufFileName = "yandex/cloud/iam/v1/key_service.proto";
 
-export const KeyFormat = { PEM_FILE: 0, UNRECOGNIZED: -1 } as const;
+/** How keys are written. */
+export const KeyFormat = {
+  /** PEM_FILE - PEM text. */
+  PEM_FILE: 0,
+  UNRECOGNIZED: -1,
+} as const;
 
 export type KeyFormat = typeof KeyFormat[keyof typeof KeyFormat];
 
@@ -57,61 +62,110 @@ export function keyFormatToJSON(object: KeyFormat): string {
   }
 }
 
+/** Arguments of KeyService.Get. */
 export interface GetKeyRequest {
+  /** Id of the key. */
   keyId: string;
+  /** How the answer writes the key. */
   format: KeyFormat;
 }
 
+/** Arguments of KeyService.List. */
 export interface ListKeysRequest {
+  /** How the answer writes the keys. */
   format: KeyFormat;
+  /** Service account whose keys are listed. Empty means the caller's own keys. */
   serviceAccountId: string;
+  /** Most items on one page, up to 1000. 0 means 100. */
   pageSize: bigint;
+  /**
+   * `next_page_token` of the page before, or empty for the first page. The other fields must be as they were
+   * then: a token that belongs to another query is INVALID_ARGUMENT.
+   */
   pageToken: string;
 }
 
+/** One page of KeyService.List. */
 export interface ListKeysResponse {
+  /** Keys on this page. */
   keys: Key[];
+  /** Token of the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
+/** Arguments of KeyService.Create. */
 export interface CreateKeyRequest {
+  /** Service account that gets the key. Empty means the caller. */
   serviceAccountId: string;
+  /** Free text for people, up to 256 characters. */
   description: string;
+  /** How the answer writes the keys. */
   format: KeyFormat;
+  /** Kind of key pair. Unset means RSA_2048. */
   keyAlgorithm: Key_Algorithm;
 }
 
+/** Answer of KeyService.Create. */
 export interface CreateKeyResponse {
-  key: Key | undefined;
+  /** The new key, with its public half. */
+  key:
+    | Key
+    | undefined;
+  /** Private half. A secret, shown this once. */
   privateKey: string;
 }
 
+/** Arguments of KeyService.Update. */
 export interface UpdateKeyRequest {
+  /** Id of the key. */
   keyId: string;
-  updateMask: string[] | undefined;
+  /**
+   * Names, in snake case, of the fields to change. Without a mask every field that this request can carry is
+   * changed, and those not given go back to their defaults.
+   */
+  updateMask:
+    | string[]
+    | undefined;
+  /** Free text for people, up to 256 characters. */
   description: string;
 }
 
+/** Metadata of the operation that KeyService.Update starts. */
 export interface UpdateKeyMetadata {
+  /** Id of the key. */
   keyId: string;
 }
 
+/** Arguments of KeyService.Delete. */
 export interface DeleteKeyRequest {
+  /** Id of the key. */
   keyId: string;
 }
 
+/** Metadata of the operation that KeyService.Delete starts. */
 export interface DeleteKeyMetadata {
+  /** Id of the key. */
   keyId: string;
 }
 
+/** Arguments of KeyService.ListOperations. */
 export interface ListKeyOperationsRequest {
+  /** Id of the key. */
   keyId: string;
+  /** Most items on one page, up to 1000. 0 means 100. */
   pageSize: bigint;
+  /**
+   * `next_page_token` of the page before, or empty for the first page. The other fields must be as they were
+   * then: a token that belongs to another query is INVALID_ARGUMENT.
+   */
   pageToken: string;
 }
 
+/** One page of KeyService.ListOperations. */
 export interface ListKeyOperationsResponse {
+  /** Operations on this page. */
   operations: Operation[];
+  /** Token of the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
@@ -1202,8 +1256,10 @@ export const ListKeyOperationsResponse: MessageFns<
   },
 };
 
+/** Manages authorized keys. */
 export type KeyServiceService = typeof KeyServiceService;
 export const KeyServiceService = {
+  /** Returns one key. NOT_FOUND when there is none with this id. */
   get: {
     path: "/yandex.cloud.iam.v1.KeyService/Get" as const,
     requestStream: false as const,
@@ -1213,6 +1269,7 @@ export const KeyServiceService = {
     responseSerialize: (value: Key): Buffer => Buffer.from(Key.encode(value).finish()),
     responseDeserialize: (value: Buffer): Key => Key.decode(value),
   },
+  /** Lists the keys of one service account, page by page. */
   list: {
     path: "/yandex.cloud.iam.v1.KeyService/List" as const,
     requestStream: false as const,
@@ -1222,6 +1279,7 @@ export const KeyServiceService = {
     responseSerialize: (value: ListKeysResponse): Buffer => Buffer.from(ListKeysResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListKeysResponse => ListKeysResponse.decode(value),
   },
+  /** Makes a key pair and returns both halves at once. The private half cannot be had again. */
   create: {
     path: "/yandex.cloud.iam.v1.KeyService/Create" as const,
     requestStream: false as const,
@@ -1231,6 +1289,7 @@ export const KeyServiceService = {
     responseSerialize: (value: CreateKeyResponse): Buffer => Buffer.from(CreateKeyResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): CreateKeyResponse => CreateKeyResponse.decode(value),
   },
+  /** Changes the description of the key. */
   update: {
     path: "/yandex.cloud.iam.v1.KeyService/Update" as const,
     requestStream: false as const,
@@ -1240,6 +1299,7 @@ export const KeyServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Removes the key. Tokens got with it live on until they expire or are revoked. */
   delete: {
     path: "/yandex.cloud.iam.v1.KeyService/Delete" as const,
     requestStream: false as const,
@@ -1249,6 +1309,7 @@ export const KeyServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Lists the operations on one key, page by page. An operation stays in the list after it has ended. */
   listOperations: {
     path: "/yandex.cloud.iam.v1.KeyService/ListOperations" as const,
     requestStream: false as const,
@@ -1263,15 +1324,22 @@ export const KeyServiceService = {
 } as const;
 
 export interface KeyServiceServer extends UntypedServiceImplementation {
+  /** Returns one key. NOT_FOUND when there is none with this id. */
   get: handleUnaryCall<GetKeyRequest, Key>;
+  /** Lists the keys of one service account, page by page. */
   list: handleUnaryCall<ListKeysRequest, ListKeysResponse>;
+  /** Makes a key pair and returns both halves at once. The private half cannot be had again. */
   create: handleUnaryCall<CreateKeyRequest, CreateKeyResponse>;
+  /** Changes the description of the key. */
   update: handleUnaryCall<UpdateKeyRequest, Operation>;
+  /** Removes the key. Tokens got with it live on until they expire or are revoked. */
   delete: handleUnaryCall<DeleteKeyRequest, Operation>;
+  /** Lists the operations on one key, page by page. An operation stays in the list after it has ended. */
   listOperations: handleUnaryCall<ListKeyOperationsRequest, ListKeyOperationsResponse>;
 }
 
 export interface KeyServiceClient extends Client {
+  /** Returns one key. NOT_FOUND when there is none with this id. */
   get(request: GetKeyRequest, callback: (error: ServiceError | null, response: Key) => void): ClientUnaryCall;
   get(
     request: GetKeyRequest,
@@ -1284,6 +1352,7 @@ export interface KeyServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Key) => void,
   ): ClientUnaryCall;
+  /** Lists the keys of one service account, page by page. */
   list(
     request: ListKeysRequest,
     callback: (error: ServiceError | null, response: ListKeysResponse) => void,
@@ -1299,6 +1368,7 @@ export interface KeyServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListKeysResponse) => void,
   ): ClientUnaryCall;
+  /** Makes a key pair and returns both halves at once. The private half cannot be had again. */
   create(
     request: CreateKeyRequest,
     callback: (error: ServiceError | null, response: CreateKeyResponse) => void,
@@ -1314,6 +1384,7 @@ export interface KeyServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: CreateKeyResponse) => void,
   ): ClientUnaryCall;
+  /** Changes the description of the key. */
   update(
     request: UpdateKeyRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -1329,6 +1400,7 @@ export interface KeyServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Removes the key. Tokens got with it live on until they expire or are revoked. */
   delete(
     request: DeleteKeyRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -1344,6 +1416,7 @@ export interface KeyServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Lists the operations on one key, page by page. An operation stays in the list after it has ended. */
   listOperations(
     request: ListKeyOperationsRequest,
     callback: (error: ServiceError | null, response: ListKeyOperationsResponse) => void,

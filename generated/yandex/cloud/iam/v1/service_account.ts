@@ -12,23 +12,43 @@ export const protobufPackage = "yandex.cloud.iam.v1";
 
 export const protobufFileName = "yandex/cloud/iam/v1/service_account.proto";
 
+/** Identity of a program. It can hold roles and sign in with authorized keys. */
 export interface ServiceAccount {
+  /** Id that the service gave it, up to 50 lower-case letters and digits. Never used again after a delete. */
   id: string;
+  /** Folder that it belongs to. */
   folderId: string;
-  createdAt: Date | undefined;
+  /** When it was created. */
+  createdAt:
+    | Date
+    | undefined;
+  /** Name, unique in its folder. */
   name: string;
+  /** Free text for people. */
   description: string;
+  /** Labels that the caller gave it. */
   labels: { [key: string]: string };
-  lastAuthenticatedAt: Date | undefined;
+  /** About when it last signed in. Unset when never. */
+  lastAuthenticatedAt:
+    | Date
+    | undefined;
+  /** What the account can do now. */
   status: ServiceAccount_Status;
+  /** When the account stops working. Unset means never. */
   expiresAt: Date | undefined;
 }
 
+/** What the account can do. */
 export const ServiceAccount_Status = {
+  /** STATUS_UNSPECIFIED - Not given. Never in an answer. */
   STATUS_UNSPECIFIED: 0,
+  /** CREATING - It is being made. */
   CREATING: 1,
+  /** ACTIVE - It can sign in. */
   ACTIVE: 2,
+  /** SUSPENDED - It cannot sign in until it is reactivated. */
   SUSPENDED: 3,
+  /** DELETING - It is being removed. */
   DELETING: 4,
   UNRECOGNIZED: -1,
 } as const;

@@ -33,27 +33,55 @@ export const protobufPackage = "yandex.cloud.iam.v1";
 
 export const protobufFileName = "yandex/cloud/iam/v1/service_account_service.proto";
 
+/** Arguments of ServiceAccountService.Get. */
 export interface GetServiceAccountRequest {
+  /** Id of the service account. */
   serviceAccountId: string;
 }
 
+/** Arguments of ServiceAccountService.List. */
 export interface ListServiceAccountsRequest {
+  /** Folder whose service accounts are listed. */
   folderId: string;
+  /** Most items on one page, up to 1000. 0 means 100. */
   pageSize: bigint;
+  /**
+   * `next_page_token` of the page before, or empty for the first page. The other fields must be as they were
+   * then: a token that belongs to another query is INVALID_ARGUMENT.
+   */
   pageToken: string;
+  /**
+   * Condition that the items must meet, for example `name IN ("base", "edge")`. Operators are `=`, `!=`,
+   * `IN`, `NOT IN`, joined by `AND`; strings stand in single or double quotes. Empty means every item.
+   */
   filter: string;
 }
 
+/** One page of ServiceAccountService.List. */
 export interface ListServiceAccountsResponse {
+  /** Accounts on this page. */
   serviceAccounts: ServiceAccount[];
+  /** Token of the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
+/** Arguments of ServiceAccountService.Create. */
 export interface CreateServiceAccountRequest {
+  /** Folder that the new service account belongs to. */
   folderId: string;
+  /**
+   * Name, unique in its folder: 1 to 63 lower-case letters, digits and hyphens, a letter first and no hyphen
+   * last. A name in use is ALREADY_EXISTS.
+   */
   name: string;
+  /** Free text for people, up to 256 characters. */
   description: string;
+  /**
+   * Labels for the caller's own bookkeeping, up to 64. Keys have 1 to 63 characters, a lower-case letter
+   * first; values may be empty.
+   */
   labels: { [key: string]: string };
+  /** When the account stops working. Unset means never. */
   expiresAt: Date | undefined;
 }
 
@@ -62,16 +90,33 @@ export interface CreateServiceAccountRequest_LabelsEntry {
   value: string;
 }
 
+/** Metadata of the operation that ServiceAccountService.Create starts. */
 export interface CreateServiceAccountMetadata {
+  /** Id of the service account, known from the first copy of the operation on. */
   serviceAccountId: string;
 }
 
+/** Arguments of ServiceAccountService.Update. */
 export interface UpdateServiceAccountRequest {
+  /** Id of the service account. */
   serviceAccountId: string;
-  updateMask: string[] | undefined;
+  /**
+   * Names, in snake case, of the fields to change. Without a mask every field that this request can carry is
+   * changed, and those not given go back to their defaults.
+   */
+  updateMask:
+    | string[]
+    | undefined;
+  /**
+   * Name, unique in its folder: 1 to 63 lower-case letters, digits and hyphens, a letter first and no hyphen
+   * last. A name in use is ALREADY_EXISTS.
+   */
   name: string;
+  /** Free text for people, up to 256 characters. */
   description: string;
+  /** All labels from now on: the given ones replace the old ones as a whole. */
   labels: { [key: string]: string };
+  /** When the account stops working. Unset means never. */
   expiresAt: Date | undefined;
 }
 
@@ -80,50 +125,78 @@ export interface UpdateServiceAccountRequest_LabelsEntry {
   value: string;
 }
 
+/** Metadata of the operation that ServiceAccountService.Update starts. */
 export interface UpdateServiceAccountMetadata {
+  /** Id of the service account. */
   serviceAccountId: string;
 }
 
+/** Arguments of ServiceAccountService.Delete. */
 export interface DeleteServiceAccountRequest {
+  /** Id of the service account. */
   serviceAccountId: string;
 }
 
+/** Metadata of the operation that ServiceAccountService.Delete starts. */
 export interface DeleteServiceAccountMetadata {
+  /** Id of the service account. */
   serviceAccountId: string;
 }
 
+/** Arguments of ServiceAccountService.ListOperations. */
 export interface ListServiceAccountOperationsRequest {
+  /** Id of the service account. */
   serviceAccountId: string;
+  /** Most items on one page, up to 1000. 0 means 100. */
   pageSize: bigint;
+  /**
+   * `next_page_token` of the page before, or empty for the first page. The other fields must be as they were
+   * then: a token that belongs to another query is INVALID_ARGUMENT.
+   */
   pageToken: string;
 }
 
+/** One page of ServiceAccountService.ListOperations. */
 export interface ListServiceAccountOperationsResponse {
+  /** Operations on this page. */
   operations: Operation[];
+  /** Token of the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
+/** Arguments of ServiceAccountService.Suspend. */
 export interface SuspendServiceAccountRequest {
+  /** Id of the service account. */
   serviceAccountId: string;
+  /** Why, for people. */
   reason: string;
+  /** When the suspension ends by itself. Unset means when Reactivate is called. */
   expiresAt: Date | undefined;
 }
 
+/** Metadata of the operation that ServiceAccountService.Suspend starts. */
 export interface SuspendServiceAccountMetadata {
+  /** Id of the service account. */
   serviceAccountId: string;
 }
 
+/** Result of the operation that ServiceAccountService.Suspend starts. */
 export interface SuspendServiceAccountResponse {
 }
 
+/** Arguments of ServiceAccountService.Reactivate. */
 export interface ReactivateServiceAccountRequest {
+  /** Id of the service account. */
   serviceAccountId: string;
 }
 
+/** Metadata of the operation that ServiceAccountService.Reactivate starts. */
 export interface ReactivateServiceAccountMetadata {
+  /** Id of the service account. */
   serviceAccountId: string;
 }
 
+/** Result of the operation that ServiceAccountService.Reactivate starts. */
 export interface ReactivateServiceAccountResponse {
 }
 
@@ -2011,8 +2084,10 @@ export const ReactivateServiceAccountResponse: MessageFns<
   },
 };
 
+/** Manages service accounts. */
 export type ServiceAccountServiceService = typeof ServiceAccountServiceService;
 export const ServiceAccountServiceService = {
+  /** Returns one service account. NOT_FOUND when there is none with this id. */
   get: {
     path: "/yandex.cloud.iam.v1.ServiceAccountService/Get" as const,
     requestStream: false as const,
@@ -2023,6 +2098,7 @@ export const ServiceAccountServiceService = {
     responseSerialize: (value: ServiceAccount): Buffer => Buffer.from(ServiceAccount.encode(value).finish()),
     responseDeserialize: (value: Buffer): ServiceAccount => ServiceAccount.decode(value),
   },
+  /** Lists the service accounts of one folder, page by page. */
   list: {
     path: "/yandex.cloud.iam.v1.ServiceAccountService/List" as const,
     requestStream: false as const,
@@ -2034,6 +2110,7 @@ export const ServiceAccountServiceService = {
       Buffer.from(ListServiceAccountsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListServiceAccountsResponse => ListServiceAccountsResponse.decode(value),
   },
+  /** Makes a service account without keys and roles. */
   create: {
     path: "/yandex.cloud.iam.v1.ServiceAccountService/Create" as const,
     requestStream: false as const,
@@ -2044,6 +2121,7 @@ export const ServiceAccountServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Changes fields of the service account: those that `update_mask` names, or all when there is no mask. */
   update: {
     path: "/yandex.cloud.iam.v1.ServiceAccountService/Update" as const,
     requestStream: false as const,
@@ -2054,6 +2132,7 @@ export const ServiceAccountServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Removes the service account with its keys and role bindings. */
   delete: {
     path: "/yandex.cloud.iam.v1.ServiceAccountService/Delete" as const,
     requestStream: false as const,
@@ -2064,6 +2143,10 @@ export const ServiceAccountServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /**
+   * Lists the roles that are bound on the service account itself, page by page. Roles inherited from its
+   * parents are not in the list.
+   */
   listAccessBindings: {
     path: "/yandex.cloud.iam.v1.ServiceAccountService/ListAccessBindings" as const,
     requestStream: false as const,
@@ -2075,6 +2158,7 @@ export const ServiceAccountServiceService = {
       Buffer.from(ListAccessBindingsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListAccessBindingsResponse => ListAccessBindingsResponse.decode(value),
   },
+  /** Replaces all role bindings of the service account by the ones given. */
   setAccessBindings: {
     path: "/yandex.cloud.iam.v1.ServiceAccountService/SetAccessBindings" as const,
     requestStream: false as const,
@@ -2085,6 +2169,7 @@ export const ServiceAccountServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Adds and removes single role bindings of the service account, and leaves the others as they are. */
   updateAccessBindings: {
     path: "/yandex.cloud.iam.v1.ServiceAccountService/UpdateAccessBindings" as const,
     requestStream: false as const,
@@ -2095,6 +2180,10 @@ export const ServiceAccountServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /**
+   * Lists the operations on one service account, page by page. An operation stays in the list after it has
+   * ended.
+   */
   listOperations: {
     path: "/yandex.cloud.iam.v1.ServiceAccountService/ListOperations" as const,
     requestStream: false as const,
@@ -2108,6 +2197,7 @@ export const ServiceAccountServiceService = {
     responseDeserialize: (value: Buffer): ListServiceAccountOperationsResponse =>
       ListServiceAccountOperationsResponse.decode(value),
   },
+  /** Stops the service account from signing in, and ends its tokens. */
   suspend: {
     path: "/yandex.cloud.iam.v1.ServiceAccountService/Suspend" as const,
     requestStream: false as const,
@@ -2118,6 +2208,7 @@ export const ServiceAccountServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Lets a suspended service account sign in again. */
   reactivate: {
     path: "/yandex.cloud.iam.v1.ServiceAccountService/Reactivate" as const,
     requestStream: false as const,
@@ -2132,20 +2223,38 @@ export const ServiceAccountServiceService = {
 } as const;
 
 export interface ServiceAccountServiceServer extends UntypedServiceImplementation {
+  /** Returns one service account. NOT_FOUND when there is none with this id. */
   get: handleUnaryCall<GetServiceAccountRequest, ServiceAccount>;
+  /** Lists the service accounts of one folder, page by page. */
   list: handleUnaryCall<ListServiceAccountsRequest, ListServiceAccountsResponse>;
+  /** Makes a service account without keys and roles. */
   create: handleUnaryCall<CreateServiceAccountRequest, Operation>;
+  /** Changes fields of the service account: those that `update_mask` names, or all when there is no mask. */
   update: handleUnaryCall<UpdateServiceAccountRequest, Operation>;
+  /** Removes the service account with its keys and role bindings. */
   delete: handleUnaryCall<DeleteServiceAccountRequest, Operation>;
+  /**
+   * Lists the roles that are bound on the service account itself, page by page. Roles inherited from its
+   * parents are not in the list.
+   */
   listAccessBindings: handleUnaryCall<ListAccessBindingsRequest, ListAccessBindingsResponse>;
+  /** Replaces all role bindings of the service account by the ones given. */
   setAccessBindings: handleUnaryCall<SetAccessBindingsRequest, Operation>;
+  /** Adds and removes single role bindings of the service account, and leaves the others as they are. */
   updateAccessBindings: handleUnaryCall<UpdateAccessBindingsRequest, Operation>;
+  /**
+   * Lists the operations on one service account, page by page. An operation stays in the list after it has
+   * ended.
+   */
   listOperations: handleUnaryCall<ListServiceAccountOperationsRequest, ListServiceAccountOperationsResponse>;
+  /** Stops the service account from signing in, and ends its tokens. */
   suspend: handleUnaryCall<SuspendServiceAccountRequest, Operation>;
+  /** Lets a suspended service account sign in again. */
   reactivate: handleUnaryCall<ReactivateServiceAccountRequest, Operation>;
 }
 
 export interface ServiceAccountServiceClient extends Client {
+  /** Returns one service account. NOT_FOUND when there is none with this id. */
   get(
     request: GetServiceAccountRequest,
     callback: (error: ServiceError | null, response: ServiceAccount) => void,
@@ -2161,6 +2270,7 @@ export interface ServiceAccountServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ServiceAccount) => void,
   ): ClientUnaryCall;
+  /** Lists the service accounts of one folder, page by page. */
   list(
     request: ListServiceAccountsRequest,
     callback: (error: ServiceError | null, response: ListServiceAccountsResponse) => void,
@@ -2176,6 +2286,7 @@ export interface ServiceAccountServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListServiceAccountsResponse) => void,
   ): ClientUnaryCall;
+  /** Makes a service account without keys and roles. */
   create(
     request: CreateServiceAccountRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -2191,6 +2302,7 @@ export interface ServiceAccountServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Changes fields of the service account: those that `update_mask` names, or all when there is no mask. */
   update(
     request: UpdateServiceAccountRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -2206,6 +2318,7 @@ export interface ServiceAccountServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Removes the service account with its keys and role bindings. */
   delete(
     request: DeleteServiceAccountRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -2221,6 +2334,10 @@ export interface ServiceAccountServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /**
+   * Lists the roles that are bound on the service account itself, page by page. Roles inherited from its
+   * parents are not in the list.
+   */
   listAccessBindings(
     request: ListAccessBindingsRequest,
     callback: (error: ServiceError | null, response: ListAccessBindingsResponse) => void,
@@ -2236,6 +2353,7 @@ export interface ServiceAccountServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListAccessBindingsResponse) => void,
   ): ClientUnaryCall;
+  /** Replaces all role bindings of the service account by the ones given. */
   setAccessBindings(
     request: SetAccessBindingsRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -2251,6 +2369,7 @@ export interface ServiceAccountServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Adds and removes single role bindings of the service account, and leaves the others as they are. */
   updateAccessBindings(
     request: UpdateAccessBindingsRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -2266,6 +2385,10 @@ export interface ServiceAccountServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /**
+   * Lists the operations on one service account, page by page. An operation stays in the list after it has
+   * ended.
+   */
   listOperations(
     request: ListServiceAccountOperationsRequest,
     callback: (error: ServiceError | null, response: ListServiceAccountOperationsResponse) => void,
@@ -2281,6 +2404,7 @@ export interface ServiceAccountServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListServiceAccountOperationsResponse) => void,
   ): ClientUnaryCall;
+  /** Stops the service account from signing in, and ends its tokens. */
   suspend(
     request: SuspendServiceAccountRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -2296,6 +2420,7 @@ export interface ServiceAccountServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Lets a suspended service account sign in again. */
   reactivate(
     request: ReactivateServiceAccountRequest,
     callback: (error: ServiceError | null, response: Operation) => void,

@@ -25,43 +25,83 @@ export const protobufPackage = "yandex.cloud.quotamanager.v1";
 
 export const protobufFileName = "yandex/cloud/quotamanager/v1/quota_limit_service.proto";
 
+/** Arguments of QuotaLimitService.Get. */
 export interface GetQuotaLimitRequest {
-  resource: Resource | undefined;
+  /** Resource that the quota is measured on. */
+  resource:
+    | Resource
+    | undefined;
+  /** Id of the quota, for example `compute.images.count`. */
   quotaId: string;
 }
 
+/** Arguments of QuotaLimitService.List. */
 export interface ListQuotaLimitsRequest {
-  resource: Resource | undefined;
+  /** Resource that the quotas are measured on. */
+  resource:
+    | Resource
+    | undefined;
+  /** Id of the service that keeps the quotas, for example `compute`. */
   service: string;
+  /** Most items on one page, up to 1000. 0 means 100. */
   pageSize: bigint;
+  /**
+   * `next_page_token` of the page before, or empty for the first page. The other fields must be as they were
+   * then: a token that belongs to another query is INVALID_ARGUMENT.
+   */
   pageToken: string;
 }
 
+/** One page of QuotaLimitService.List. */
 export interface ListQuotaLimitsResponse {
-  resource: Resource | undefined;
+  /** Resource that the quotas are measured on. */
+  resource:
+    | Resource
+    | undefined;
+  /** Quotas on this page. */
   quotaLimits: QuotaLimit[];
+  /** Token of the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
+/** Arguments of QuotaLimitService.ListServices. */
 export interface ListServicesRequest {
+  /** Kind of resource, for example `resource-manager.cloud`. */
   resourceType: string;
+  /** Most items on one page, up to 1000. 0 means 100. */
   pageSize: bigint;
+  /**
+   * `next_page_token` of the page before, or empty for the first page. The other fields must be as they were
+   * then: a token that belongs to another query is INVALID_ARGUMENT.
+   */
   pageToken: string;
 }
 
+/** One page of QuotaLimitService.ListServices. */
 export interface ListServicesResponse {
+  /** Services on this page. */
   services: Service[];
+  /** Token of the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
+/** One quota: a limit and what counts against it. */
 export interface QuotaLimit {
+  /** Id of the quota. Its last part tells the unit: `count` is a number of things, `size` is bytes. */
   quotaId: string;
-  limit: number | undefined;
+  /** Most that may be used. Unset means no limit. */
+  limit:
+    | number
+    | undefined;
+  /** What is used now, in the unit of the limit. */
   usage: number | undefined;
 }
 
+/** A service that keeps quotas. */
 export interface Service {
+  /** Id of the service, for example `compute`. */
   id: string;
+  /** Name for people. */
   name: string;
 }
 
@@ -819,8 +859,13 @@ export const Service: MessageFns<Service, "yandex.cloud.quotamanager.v1.Service"
   },
 };
 
+/** Shows how much may be used, and how much is. */
 export type QuotaLimitServiceService = typeof QuotaLimitServiceService;
 export const QuotaLimitServiceService = {
+  /**
+   * Returns one quota of one resource, with its limit and its usage. NOT_FOUND when there is no such quota or
+   * resource.
+   */
   get: {
     path: "/yandex.cloud.quotamanager.v1.QuotaLimitService/Get" as const,
     requestStream: false as const,
@@ -830,6 +875,7 @@ export const QuotaLimitServiceService = {
     responseSerialize: (value: QuotaLimit): Buffer => Buffer.from(QuotaLimit.encode(value).finish()),
     responseDeserialize: (value: Buffer): QuotaLimit => QuotaLimit.decode(value),
   },
+  /** Lists the quotas that one service keeps for one resource, page by page. */
   list: {
     path: "/yandex.cloud.quotamanager.v1.QuotaLimitService/List" as const,
     requestStream: false as const,
@@ -841,6 +887,7 @@ export const QuotaLimitServiceService = {
       Buffer.from(ListQuotaLimitsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListQuotaLimitsResponse => ListQuotaLimitsResponse.decode(value),
   },
+  /** Lists the services that keep quotas for a kind of resource, page by page. */
   listServices: {
     path: "/yandex.cloud.quotamanager.v1.QuotaLimitService/ListServices" as const,
     requestStream: false as const,
@@ -854,12 +901,22 @@ export const QuotaLimitServiceService = {
 } as const;
 
 export interface QuotaLimitServiceServer extends UntypedServiceImplementation {
+  /**
+   * Returns one quota of one resource, with its limit and its usage. NOT_FOUND when there is no such quota or
+   * resource.
+   */
   get: handleUnaryCall<GetQuotaLimitRequest, QuotaLimit>;
+  /** Lists the quotas that one service keeps for one resource, page by page. */
   list: handleUnaryCall<ListQuotaLimitsRequest, ListQuotaLimitsResponse>;
+  /** Lists the services that keep quotas for a kind of resource, page by page. */
   listServices: handleUnaryCall<ListServicesRequest, ListServicesResponse>;
 }
 
 export interface QuotaLimitServiceClient extends Client {
+  /**
+   * Returns one quota of one resource, with its limit and its usage. NOT_FOUND when there is no such quota or
+   * resource.
+   */
   get(
     request: GetQuotaLimitRequest,
     callback: (error: ServiceError | null, response: QuotaLimit) => void,
@@ -875,6 +932,7 @@ export interface QuotaLimitServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: QuotaLimit) => void,
   ): ClientUnaryCall;
+  /** Lists the quotas that one service keeps for one resource, page by page. */
   list(
     request: ListQuotaLimitsRequest,
     callback: (error: ServiceError | null, response: ListQuotaLimitsResponse) => void,
@@ -890,6 +948,7 @@ export interface QuotaLimitServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListQuotaLimitsResponse) => void,
   ): ClientUnaryCall;
+  /** Lists the services that keep quotas for a kind of resource, page by page. */
   listServices(
     request: ListServicesRequest,
     callback: (error: ServiceError | null, response: ListServicesResponse) => void,

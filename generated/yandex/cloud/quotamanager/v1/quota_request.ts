@@ -13,21 +13,39 @@ export const protobufPackage = "yandex.cloud.quotamanager.v1";
 
 export const protobufFileName = "yandex/cloud/quotamanager/v1/quota_request.proto";
 
+/** A wish for other limits, which an operator decides on. */
 export interface QuotaRequest {
+  /** Id that the service gave it. */
   id: string;
-  resource: Resource | undefined;
-  createdAt: Date | undefined;
+  /** Resource that the quotas are measured on. */
+  resource:
+    | Resource
+    | undefined;
+  /** When it was created. */
+  createdAt:
+    | Date
+    | undefined;
+  /** How far the request is. */
   status: QuotaRequest_Status;
+  /** Limits that were asked for, each with its decision. */
   quotaLimits: QuotaRequest_QuotaLimit[];
+  /** Id of the user or service account that asked. */
   createdBy: string;
 }
 
+/** How far the request is. */
 export const QuotaRequest_Status = {
+  /** STATUS_UNSPECIFIED - Not given. Never in an answer. */
   STATUS_UNSPECIFIED: 0,
+  /** PENDING - Nobody has looked at it yet. */
   PENDING: 1,
+  /** PROCESSING - It is being decided on. */
   PROCESSING: 2,
+  /** PROCESSED - Every limit in it has its decision. */
   PROCESSED: 3,
+  /** CANCELED - The caller took it back. */
   CANCELED: 4,
+  /** DELETING - It is being removed. */
   DELETING: 5,
   UNRECOGNIZED: -1,
 } as const;
@@ -91,23 +109,39 @@ export function quotaRequest_StatusToJSON(object: QuotaRequest_Status): string {
   }
 }
 
+/** One wished-for limit and its decision. */
 export interface QuotaRequest_QuotaLimit {
+  /** Id of the quota. */
   quotaId: string;
+  /** Limit that was asked for, in `unit`. */
   desiredLimit: number;
+  /** Limit that was granted, in `unit`. Zero until the decision. */
   approvedLimit: number;
+  /** Unit of the two limits, for example `bytes`. */
   unit: string;
+  /** How far the decision is. */
   status: QuotaRequest_QuotaLimit_Status;
+  /** Why it was decided so, for people. */
   message: string;
+  /** Id of the user or service account that changed it last. */
   modifiedBy: string;
 }
 
+/** How far the decision is. */
 export const QuotaRequest_QuotaLimit_Status = {
+  /** STATUS_UNSPECIFIED - Not given. Never in an answer. */
   STATUS_UNSPECIFIED: 0,
+  /** PENDING - Nobody has looked at it yet. */
   PENDING: 1,
+  /** PROCESSING - It is being decided on. */
   PROCESSING: 2,
+  /** PARTIAL_APPROVED - A part of what was asked for was granted. */
   PARTIAL_APPROVED: 3,
+  /** APPROVED - All that was asked for was granted. */
   APPROVED: 4,
+  /** REJECTED - Nothing was granted. */
   REJECTED: 5,
+  /** CANCELED - The caller took it back. */
   CANCELED: 6,
   UNRECOGNIZED: -1,
 } as const;

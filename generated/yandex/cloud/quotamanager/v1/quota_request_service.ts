@@ -26,53 +26,96 @@ export const protobufPackage = "yandex.cloud.quotamanager.v1";
 
 export const protobufFileName = "yandex/cloud/quotamanager/v1/quota_request_service.proto";
 
+/** Arguments of QuotaRequestService.Get. */
 export interface GetQuotaRequestRequest {
+  /** Id of the quota request. */
   quotaRequestId: string;
 }
 
+/** Arguments of QuotaRequestService.List. */
 export interface ListQuotaRequestRequest {
-  resource: Resource | undefined;
+  /** Resource that the requests are about. */
+  resource:
+    | Resource
+    | undefined;
+  /**
+   * Condition that the items must meet, for example `name IN ("base", "edge")`. Operators are `=`, `!=`,
+   * `IN`, `NOT IN`, joined by `AND`; strings stand in single or double quotes. Empty means every item.
+   */
   filter: string;
+  /** Most items on one page, up to 1000. 0 means 100. */
   pageSize: bigint;
+  /**
+   * `next_page_token` of the page before, or empty for the first page. The other fields must be as they were
+   * then: a token that belongs to another query is INVALID_ARGUMENT.
+   */
   pageToken: string;
 }
 
+/** One page of QuotaRequestService.List. */
 export interface ListQuotaRequestResponse {
+  /** Requests on this page. */
   quotaRequests: QuotaRequest[];
+  /** Token of the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
+/** Arguments of QuotaRequestService.Create. */
 export interface CreateQuotaRequestRequest {
-  resource: Resource | undefined;
+  /** Resource that the quotas are measured on. */
+  resource:
+    | Resource
+    | undefined;
+  /** Limits that are asked for. */
   desiredQuotaLimits: CreateQuotaRequestRequest_DesiredQuotaLimit[];
 }
 
+/** One wished-for limit. */
 export interface CreateQuotaRequestRequest_DesiredQuotaLimit {
+  /** Id of the quota. */
   quotaId: string;
+  /** Limit that is asked for, in the quota's unit. */
   desiredLimit: number;
 }
 
+/** Metadata of the operation that QuotaRequestService.Create starts. */
 export interface CreateQuotaRequestMetadata {
+  /** Id of the quota request, known from the first copy of the operation on. */
   quotaRequestId: string;
 }
 
+/** Arguments of QuotaRequestService.Cancel. */
 export interface CancelQuotaRequestRequest {
+  /** Id of the quota request. */
   quotaRequestId: string;
+  /** Quotas whose wishes are taken back. */
   quotaIds: string[];
 }
 
+/** Metadata of the operation that QuotaRequestService.Cancel starts. */
 export interface CancelQuotaRequestMetadata {
+  /** Id of the quota request. */
   quotaRequestId: string;
 }
 
+/** Arguments of QuotaRequestService.ListOperations. */
 export interface ListQuotaRequestOperationsRequest {
+  /** Id of the quota request. */
   quotaRequestId: string;
+  /** Most items on one page, up to 1000. 0 means 100. */
   pageSize: bigint;
+  /**
+   * `next_page_token` of the page before, or empty for the first page. The other fields must be as they were
+   * then: a token that belongs to another query is INVALID_ARGUMENT.
+   */
   pageToken: string;
 }
 
+/** One page of QuotaRequestService.ListOperations. */
 export interface ListQuotaRequestOperationsResponse {
+  /** Operations on this page. */
   operations: Operation[];
+  /** Token of the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
@@ -1072,8 +1115,10 @@ export const ListQuotaRequestOperationsResponse: MessageFns<
   },
 };
 
+/** Takes wishes for other limits. */
 export type QuotaRequestServiceService = typeof QuotaRequestServiceService;
 export const QuotaRequestServiceService = {
+  /** Returns one quota request. NOT_FOUND when there is none with this id. */
   get: {
     path: "/yandex.cloud.quotamanager.v1.QuotaRequestService/Get" as const,
     requestStream: false as const,
@@ -1084,6 +1129,7 @@ export const QuotaRequestServiceService = {
     responseSerialize: (value: QuotaRequest): Buffer => Buffer.from(QuotaRequest.encode(value).finish()),
     responseDeserialize: (value: Buffer): QuotaRequest => QuotaRequest.decode(value),
   },
+  /** Lists the quota requests for one resource, page by page. */
   list: {
     path: "/yandex.cloud.quotamanager.v1.QuotaRequestService/List" as const,
     requestStream: false as const,
@@ -1095,6 +1141,7 @@ export const QuotaRequestServiceService = {
       Buffer.from(ListQuotaRequestResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListQuotaRequestResponse => ListQuotaRequestResponse.decode(value),
   },
+  /** Asks for other limits. The operation ends when the request is recorded, not when it is decided. */
   create: {
     path: "/yandex.cloud.quotamanager.v1.QuotaRequestService/Create" as const,
     requestStream: false as const,
@@ -1105,6 +1152,7 @@ export const QuotaRequestServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Takes back a request, or some of the limits in it, before the decision. */
   cancel: {
     path: "/yandex.cloud.quotamanager.v1.QuotaRequestService/Cancel" as const,
     requestStream: false as const,
@@ -1115,6 +1163,10 @@ export const QuotaRequestServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /**
+   * Lists the operations on one quota request, page by page. An operation stays in the list after it has
+   * ended.
+   */
   listOperations: {
     path: "/yandex.cloud.quotamanager.v1.QuotaRequestService/ListOperations" as const,
     requestStream: false as const,
@@ -1131,14 +1183,23 @@ export const QuotaRequestServiceService = {
 } as const;
 
 export interface QuotaRequestServiceServer extends UntypedServiceImplementation {
+  /** Returns one quota request. NOT_FOUND when there is none with this id. */
   get: handleUnaryCall<GetQuotaRequestRequest, QuotaRequest>;
+  /** Lists the quota requests for one resource, page by page. */
   list: handleUnaryCall<ListQuotaRequestRequest, ListQuotaRequestResponse>;
+  /** Asks for other limits. The operation ends when the request is recorded, not when it is decided. */
   create: handleUnaryCall<CreateQuotaRequestRequest, Operation>;
+  /** Takes back a request, or some of the limits in it, before the decision. */
   cancel: handleUnaryCall<CancelQuotaRequestRequest, Operation>;
+  /**
+   * Lists the operations on one quota request, page by page. An operation stays in the list after it has
+   * ended.
+   */
   listOperations: handleUnaryCall<ListQuotaRequestOperationsRequest, ListQuotaRequestOperationsResponse>;
 }
 
 export interface QuotaRequestServiceClient extends Client {
+  /** Returns one quota request. NOT_FOUND when there is none with this id. */
   get(
     request: GetQuotaRequestRequest,
     callback: (error: ServiceError | null, response: QuotaRequest) => void,
@@ -1154,6 +1215,7 @@ export interface QuotaRequestServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: QuotaRequest) => void,
   ): ClientUnaryCall;
+  /** Lists the quota requests for one resource, page by page. */
   list(
     request: ListQuotaRequestRequest,
     callback: (error: ServiceError | null, response: ListQuotaRequestResponse) => void,
@@ -1169,6 +1231,7 @@ export interface QuotaRequestServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListQuotaRequestResponse) => void,
   ): ClientUnaryCall;
+  /** Asks for other limits. The operation ends when the request is recorded, not when it is decided. */
   create(
     request: CreateQuotaRequestRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -1184,6 +1247,7 @@ export interface QuotaRequestServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Takes back a request, or some of the limits in it, before the decision. */
   cancel(
     request: CancelQuotaRequestRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -1199,6 +1263,10 @@ export interface QuotaRequestServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /**
+   * Lists the operations on one quota request, page by page. An operation stays in the list after it has
+   * ended.
+   */
   listOperations(
     request: ListQuotaRequestOperationsRequest,
     callback: (error: ServiceError | null, response: ListQuotaRequestOperationsResponse) => void,

@@ -11,8 +11,11 @@ export const protobufPackage = "yandex.cloud.quotamanager.v1";
 
 export const protobufFileName = "yandex/cloud/quotamanager/v1/resource.proto";
 
+/** What a quota is measured on. */
 export interface Resource {
+  /** Id of the resource, for example of a cloud. */
   id: string;
+  /** Kind of resource, for example `resource-manager.cloud`. */
   type: string;
 }
 

@@ -12,12 +12,21 @@ export const protobufPackage = "yandex.cloud.resourcemanager.v1";
 
 export const protobufFileName = "yandex/cloud/resourcemanager/v1/cloud.proto";
 
+/** Top of the tree of resources: holds folders, and carries the quotas. */
 export interface Cloud {
+  /** Id that the service gave it, up to 50 lower-case letters and digits. Never used again after a delete. */
   id: string;
-  createdAt: Date | undefined;
+  /** When it was created. */
+  createdAt:
+    | Date
+    | undefined;
+  /** Name, unique in its organization. */
   name: string;
+  /** Free text for people. */
   description: string;
+  /** Organization that the cloud belongs to. */
   organizationId: string;
+  /** Labels that the caller gave it. */
   labels: { [key: string]: string };
 }
 

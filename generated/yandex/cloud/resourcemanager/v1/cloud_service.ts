@@ -38,26 +38,53 @@ export const protobufPackage = "yandex.cloud.resourcemanager.v1";
 
 export const protobufFileName = "yandex/cloud/resourcemanager/v1/cloud_service.proto";
 
+/** Arguments of CloudService.Get. */
 export interface GetCloudRequest {
+  /** Id of the cloud. */
   cloudId: string;
 }
 
+/** Arguments of CloudService.List. */
 export interface ListCloudsRequest {
+  /** Most items on one page, up to 1000. 0 means 100. */
   pageSize: bigint;
+  /**
+   * `next_page_token` of the page before, or empty for the first page. The other fields must be as they were
+   * then: a token that belongs to another query is INVALID_ARGUMENT.
+   */
   pageToken: string;
+  /**
+   * Condition that the items must meet, for example `name IN ("base", "edge")`. Operators are `=`, `!=`,
+   * `IN`, `NOT IN`, joined by `AND`; strings stand in single or double quotes. Empty means every item.
+   */
   filter: string;
+  /** Organization whose clouds are listed. Empty means all. */
   organizationId: string;
 }
 
+/** One page of CloudService.List. */
 export interface ListCloudsResponse {
+  /** Clouds on this page. */
   clouds: Cloud[];
+  /** Token of the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
+/** Arguments of CloudService.Create. */
 export interface CreateCloudRequest {
+  /**
+   * Name, unique in its organization: 1 to 63 lower-case letters, digits and hyphens, a letter first and no
+   * hyphen last. A name in use is ALREADY_EXISTS.
+   */
   name: string;
+  /** Free text for people, up to 256 characters. */
   description: string;
+  /** Organization that the new cloud belongs to. */
   organizationId: string;
+  /**
+   * Labels for the caller's own bookkeeping, up to 64. Keys have 1 to 63 characters, a lower-case letter
+   * first; values may be empty.
+   */
   labels: { [key: string]: string };
 }
 
@@ -66,15 +93,31 @@ export interface CreateCloudRequest_LabelsEntry {
   value: string;
 }
 
+/** Metadata of the operation that CloudService.Create starts. */
 export interface CreateCloudMetadata {
+  /** Id of the cloud, known from the first copy of the operation on. */
   cloudId: string;
 }
 
+/** Arguments of CloudService.Update. */
 export interface UpdateCloudRequest {
+  /** Id of the cloud. */
   cloudId: string;
-  updateMask: string[] | undefined;
+  /**
+   * Names, in snake case, of the fields to change. Without a mask every field that this request can carry is
+   * changed, and those not given go back to their defaults.
+   */
+  updateMask:
+    | string[]
+    | undefined;
+  /**
+   * Name, unique in its organization: 1 to 63 lower-case letters, digits and hyphens, a letter first and no
+   * hyphen last. A name in use is ALREADY_EXISTS.
+   */
   name: string;
+  /** Free text for people, up to 256 characters. */
   description: string;
+  /** All labels from now on: the given ones replace the old ones as a whole. */
   labels: { [key: string]: string };
 }
 
@@ -83,30 +126,55 @@ export interface UpdateCloudRequest_LabelsEntry {
   value: string;
 }
 
+/** Metadata of the operation that CloudService.Update starts. */
 export interface UpdateCloudMetadata {
+  /** Id of the cloud. */
   cloudId: string;
 }
 
+/** Arguments of CloudService.Delete. */
 export interface DeleteCloudRequest {
+  /** Id of the cloud. */
   cloudId: string;
+  /**
+   * When the removal starts; until then it can be cancelled. Unset means after the default delay, a time that
+   * has passed means now.
+   */
   deleteAfter: Date | undefined;
 }
 
+/** Metadata of the operation that CloudService.Delete starts. */
 export interface DeleteCloudMetadata {
+  /** Id of the cloud. */
   cloudId: string;
-  deleteAfter: Date | undefined;
+  /** When the removal starts. */
+  deleteAfter:
+    | Date
+    | undefined;
+  /** Id of the user or service account that cancelled the removal. Empty when nobody did. */
   cancelledBy: string;
+  /** When the removal was cancelled. Unset when it was not. */
   cancelledAt: Date | undefined;
 }
 
+/** Arguments of CloudService.ListOperations. */
 export interface ListCloudOperationsRequest {
+  /** Id of the cloud. */
   cloudId: string;
+  /** Most items on one page, up to 1000. 0 means 100. */
   pageSize: bigint;
+  /**
+   * `next_page_token` of the page before, or empty for the first page. The other fields must be as they were
+   * then: a token that belongs to another query is INVALID_ARGUMENT.
+   */
   pageToken: string;
 }
 
+/** One page of CloudService.ListOperations. */
 export interface ListCloudOperationsResponse {
+  /** Operations on this page. */
   operations: Operation[];
+  /** Token of the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
@@ -1530,8 +1598,10 @@ export const ListCloudOperationsResponse: MessageFns<
   },
 };
 
+/** Manages clouds. */
 export type CloudServiceService = typeof CloudServiceService;
 export const CloudServiceService = {
+  /** Returns one cloud. NOT_FOUND when there is none with this id. */
   get: {
     path: "/yandex.cloud.resourcemanager.v1.CloudService/Get" as const,
     requestStream: false as const,
@@ -1541,6 +1611,7 @@ export const CloudServiceService = {
     responseSerialize: (value: Cloud): Buffer => Buffer.from(Cloud.encode(value).finish()),
     responseDeserialize: (value: Buffer): Cloud => Cloud.decode(value),
   },
+  /** Lists the clouds that the caller may see, page by page. */
   list: {
     path: "/yandex.cloud.resourcemanager.v1.CloudService/List" as const,
     requestStream: false as const,
@@ -1550,6 +1621,7 @@ export const CloudServiceService = {
     responseSerialize: (value: ListCloudsResponse): Buffer => Buffer.from(ListCloudsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListCloudsResponse => ListCloudsResponse.decode(value),
   },
+  /** Makes an empty cloud. */
   create: {
     path: "/yandex.cloud.resourcemanager.v1.CloudService/Create" as const,
     requestStream: false as const,
@@ -1559,6 +1631,7 @@ export const CloudServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Changes fields of the cloud: those that `update_mask` names, or all when there is no mask. */
   update: {
     path: "/yandex.cloud.resourcemanager.v1.CloudService/Update" as const,
     requestStream: false as const,
@@ -1568,6 +1641,7 @@ export const CloudServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Removes the cloud and all that is in it, at once or later. */
   delete: {
     path: "/yandex.cloud.resourcemanager.v1.CloudService/Delete" as const,
     requestStream: false as const,
@@ -1577,6 +1651,7 @@ export const CloudServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Lists the operations on one cloud, page by page. An operation stays in the list after it has ended. */
   listOperations: {
     path: "/yandex.cloud.resourcemanager.v1.CloudService/ListOperations" as const,
     requestStream: false as const,
@@ -1588,6 +1663,10 @@ export const CloudServiceService = {
       Buffer.from(ListCloudOperationsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListCloudOperationsResponse => ListCloudOperationsResponse.decode(value),
   },
+  /**
+   * Lists the roles that are bound on the cloud itself, page by page. Roles inherited from its parents are
+   * not in the list.
+   */
   listAccessBindings: {
     path: "/yandex.cloud.resourcemanager.v1.CloudService/ListAccessBindings" as const,
     requestStream: false as const,
@@ -1599,6 +1678,7 @@ export const CloudServiceService = {
       Buffer.from(ListAccessBindingsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListAccessBindingsResponse => ListAccessBindingsResponse.decode(value),
   },
+  /** Replaces all role bindings of the cloud by the ones given. */
   setAccessBindings: {
     path: "/yandex.cloud.resourcemanager.v1.CloudService/SetAccessBindings" as const,
     requestStream: false as const,
@@ -1609,6 +1689,7 @@ export const CloudServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Adds and removes single role bindings of the cloud, and leaves the others as they are. */
   updateAccessBindings: {
     path: "/yandex.cloud.resourcemanager.v1.CloudService/UpdateAccessBindings" as const,
     requestStream: false as const,
@@ -1619,6 +1700,7 @@ export const CloudServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Lists the access policies that are bound to the cloud, page by page. */
   listAccessPolicyBindings: {
     path: "/yandex.cloud.resourcemanager.v1.CloudService/ListAccessPolicyBindings" as const,
     requestStream: false as const,
@@ -1632,6 +1714,7 @@ export const CloudServiceService = {
     responseDeserialize: (value: Buffer): ListAccessPolicyBindingsResponse =>
       ListAccessPolicyBindingsResponse.decode(value),
   },
+  /** Binds an access policy to the cloud. */
   bindAccessPolicy: {
     path: "/yandex.cloud.resourcemanager.v1.CloudService/BindAccessPolicy" as const,
     requestStream: false as const,
@@ -1642,6 +1725,7 @@ export const CloudServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Removes the binding of an access policy from the cloud. */
   unbindAccessPolicy: {
     path: "/yandex.cloud.resourcemanager.v1.CloudService/UnbindAccessPolicy" as const,
     requestStream: false as const,
@@ -1652,6 +1736,7 @@ export const CloudServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Replaces the parameters of an access policy that is bound to the cloud. */
   updateAccessPolicyBindingParameters: {
     path: "/yandex.cloud.resourcemanager.v1.CloudService/UpdateAccessPolicyBindingParameters" as const,
     requestStream: false as const,
@@ -1666,22 +1751,39 @@ export const CloudServiceService = {
 } as const;
 
 export interface CloudServiceServer extends UntypedServiceImplementation {
+  /** Returns one cloud. NOT_FOUND when there is none with this id. */
   get: handleUnaryCall<GetCloudRequest, Cloud>;
+  /** Lists the clouds that the caller may see, page by page. */
   list: handleUnaryCall<ListCloudsRequest, ListCloudsResponse>;
+  /** Makes an empty cloud. */
   create: handleUnaryCall<CreateCloudRequest, Operation>;
+  /** Changes fields of the cloud: those that `update_mask` names, or all when there is no mask. */
   update: handleUnaryCall<UpdateCloudRequest, Operation>;
+  /** Removes the cloud and all that is in it, at once or later. */
   delete: handleUnaryCall<DeleteCloudRequest, Operation>;
+  /** Lists the operations on one cloud, page by page. An operation stays in the list after it has ended. */
   listOperations: handleUnaryCall<ListCloudOperationsRequest, ListCloudOperationsResponse>;
+  /**
+   * Lists the roles that are bound on the cloud itself, page by page. Roles inherited from its parents are
+   * not in the list.
+   */
   listAccessBindings: handleUnaryCall<ListAccessBindingsRequest, ListAccessBindingsResponse>;
+  /** Replaces all role bindings of the cloud by the ones given. */
   setAccessBindings: handleUnaryCall<SetAccessBindingsRequest, Operation>;
+  /** Adds and removes single role bindings of the cloud, and leaves the others as they are. */
   updateAccessBindings: handleUnaryCall<UpdateAccessBindingsRequest, Operation>;
+  /** Lists the access policies that are bound to the cloud, page by page. */
   listAccessPolicyBindings: handleUnaryCall<ListAccessPolicyBindingsRequest, ListAccessPolicyBindingsResponse>;
+  /** Binds an access policy to the cloud. */
   bindAccessPolicy: handleUnaryCall<BindAccessPolicyRequest, Operation>;
+  /** Removes the binding of an access policy from the cloud. */
   unbindAccessPolicy: handleUnaryCall<UnbindAccessPolicyRequest, Operation>;
+  /** Replaces the parameters of an access policy that is bound to the cloud. */
   updateAccessPolicyBindingParameters: handleUnaryCall<UpdateAccessPolicyBindingParametersRequest, Operation>;
 }
 
 export interface CloudServiceClient extends Client {
+  /** Returns one cloud. NOT_FOUND when there is none with this id. */
   get(request: GetCloudRequest, callback: (error: ServiceError | null, response: Cloud) => void): ClientUnaryCall;
   get(
     request: GetCloudRequest,
@@ -1694,6 +1796,7 @@ export interface CloudServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Cloud) => void,
   ): ClientUnaryCall;
+  /** Lists the clouds that the caller may see, page by page. */
   list(
     request: ListCloudsRequest,
     callback: (error: ServiceError | null, response: ListCloudsResponse) => void,
@@ -1709,6 +1812,7 @@ export interface CloudServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListCloudsResponse) => void,
   ): ClientUnaryCall;
+  /** Makes an empty cloud. */
   create(
     request: CreateCloudRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -1724,6 +1828,7 @@ export interface CloudServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Changes fields of the cloud: those that `update_mask` names, or all when there is no mask. */
   update(
     request: UpdateCloudRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -1739,6 +1844,7 @@ export interface CloudServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Removes the cloud and all that is in it, at once or later. */
   delete(
     request: DeleteCloudRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -1754,6 +1860,7 @@ export interface CloudServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Lists the operations on one cloud, page by page. An operation stays in the list after it has ended. */
   listOperations(
     request: ListCloudOperationsRequest,
     callback: (error: ServiceError | null, response: ListCloudOperationsResponse) => void,
@@ -1769,6 +1876,10 @@ export interface CloudServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListCloudOperationsResponse) => void,
   ): ClientUnaryCall;
+  /**
+   * Lists the roles that are bound on the cloud itself, page by page. Roles inherited from its parents are
+   * not in the list.
+   */
   listAccessBindings(
     request: ListAccessBindingsRequest,
     callback: (error: ServiceError | null, response: ListAccessBindingsResponse) => void,
@@ -1784,6 +1895,7 @@ export interface CloudServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListAccessBindingsResponse) => void,
   ): ClientUnaryCall;
+  /** Replaces all role bindings of the cloud by the ones given. */
   setAccessBindings(
     request: SetAccessBindingsRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -1799,6 +1911,7 @@ export interface CloudServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Adds and removes single role bindings of the cloud, and leaves the others as they are. */
   updateAccessBindings(
     request: UpdateAccessBindingsRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -1814,6 +1927,7 @@ export interface CloudServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Lists the access policies that are bound to the cloud, page by page. */
   listAccessPolicyBindings(
     request: ListAccessPolicyBindingsRequest,
     callback: (error: ServiceError | null, response: ListAccessPolicyBindingsResponse) => void,
@@ -1829,6 +1943,7 @@ export interface CloudServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListAccessPolicyBindingsResponse) => void,
   ): ClientUnaryCall;
+  /** Binds an access policy to the cloud. */
   bindAccessPolicy(
     request: BindAccessPolicyRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -1844,6 +1959,7 @@ export interface CloudServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Removes the binding of an access policy from the cloud. */
   unbindAccessPolicy(
     request: UnbindAccessPolicyRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -1859,6 +1975,7 @@ export interface CloudServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Replaces the parameters of an access policy that is bound to the cloud. */
   updateAccessPolicyBindingParameters(
     request: UpdateAccessPolicyBindingParametersRequest,
     callback: (error: ServiceError | null, response: Operation) => void,

@@ -12,20 +12,38 @@ export const protobufPackage = "yandex.cloud.resourcemanager.v1";
 
 export const protobufFileName = "yandex/cloud/resourcemanager/v1/folder.proto";
 
+/**
+ * Holds resources; the usual place to give roles. The folder `standard-images` holds the images that are
+ * public to everyone.
+ */
 export interface Folder {
+  /** Id that the service gave it, up to 50 lower-case letters and digits. Never used again after a delete. */
   id: string;
+  /** Cloud that the folder belongs to. */
   cloudId: string;
-  createdAt: Date | undefined;
+  /** When it was created. */
+  createdAt:
+    | Date
+    | undefined;
+  /** Name, unique in its cloud. */
   name: string;
+  /** Free text for people. */
   description: string;
+  /** Labels that the caller gave it. */
   labels: { [key: string]: string };
+  /** What can be done in the folder now. */
   status: Folder_Status;
 }
 
+/** What can be done in the folder. */
 export const Folder_Status = {
+  /** STATUS_UNSPECIFIED - Not given. Never in an answer. */
   STATUS_UNSPECIFIED: 0,
+  /** ACTIVE - Everything. */
   ACTIVE: 1,
+  /** DELETING - Nothing: the folder and its resources are being removed. */
   DELETING: 2,
+  /** PENDING_DELETION - Nothing new: the removal is about to start and can still be cancelled. */
   PENDING_DELETION: 3,
   UNRECOGNIZED: -1,
 } as const;

@@ -38,26 +38,53 @@ export const protobufPackage = "yandex.cloud.resourcemanager.v1";
 
 export const protobufFileName = "yandex/cloud/resourcemanager/v1/folder_service.proto";
 
+/** Arguments of FolderService.Get. */
 export interface GetFolderRequest {
+  /** Id of the folder. */
   folderId: string;
 }
 
+/** Arguments of FolderService.List. */
 export interface ListFoldersRequest {
+  /** Cloud whose folders are listed. */
   cloudId: string;
+  /** Most items on one page, up to 1000. 0 means 100. */
   pageSize: bigint;
+  /**
+   * `next_page_token` of the page before, or empty for the first page. The other fields must be as they were
+   * then: a token that belongs to another query is INVALID_ARGUMENT.
+   */
   pageToken: string;
+  /**
+   * Condition that the items must meet, for example `name IN ("base", "edge")`. Operators are `=`, `!=`,
+   * `IN`, `NOT IN`, joined by `AND`; strings stand in single or double quotes. Empty means every item.
+   */
   filter: string;
 }
 
+/** One page of FolderService.List. */
 export interface ListFoldersResponse {
+  /** Folders on this page. */
   folders: Folder[];
+  /** Token of the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
+/** Arguments of FolderService.Create. */
 export interface CreateFolderRequest {
+  /** Cloud that the new folder belongs to. */
   cloudId: string;
+  /**
+   * Name, unique in its cloud: 1 to 63 lower-case letters, digits and hyphens, a letter first and no hyphen
+   * last. A name in use is ALREADY_EXISTS.
+   */
   name: string;
+  /** Free text for people, up to 256 characters. */
   description: string;
+  /**
+   * Labels for the caller's own bookkeeping, up to 64. Keys have 1 to 63 characters, a lower-case letter
+   * first; values may be empty.
+   */
   labels: { [key: string]: string };
 }
 
@@ -66,15 +93,31 @@ export interface CreateFolderRequest_LabelsEntry {
   value: string;
 }
 
+/** Metadata of the operation that FolderService.Create starts. */
 export interface CreateFolderMetadata {
+  /** Id of the folder, known from the first copy of the operation on. */
   folderId: string;
 }
 
+/** Arguments of FolderService.Update. */
 export interface UpdateFolderRequest {
+  /** Id of the folder. */
   folderId: string;
-  updateMask: string[] | undefined;
+  /**
+   * Names, in snake case, of the fields to change. Without a mask every field that this request can carry is
+   * changed, and those not given go back to their defaults.
+   */
+  updateMask:
+    | string[]
+    | undefined;
+  /**
+   * Name, unique in its cloud: 1 to 63 lower-case letters, digits and hyphens, a letter first and no hyphen
+   * last. A name in use is ALREADY_EXISTS.
+   */
   name: string;
+  /** Free text for people, up to 256 characters. */
   description: string;
+  /** All labels from now on: the given ones replace the old ones as a whole. */
   labels: { [key: string]: string };
 }
 
@@ -83,30 +126,55 @@ export interface UpdateFolderRequest_LabelsEntry {
   value: string;
 }
 
+/** Metadata of the operation that FolderService.Update starts. */
 export interface UpdateFolderMetadata {
+  /** Id of the folder. */
   folderId: string;
 }
 
+/** Arguments of FolderService.Delete. */
 export interface DeleteFolderRequest {
+  /** Id of the folder. */
   folderId: string;
+  /**
+   * When the removal starts; until then it can be cancelled. Unset means after the default delay, a time that
+   * has passed means now.
+   */
   deleteAfter: Date | undefined;
 }
 
+/** Metadata of the operation that FolderService.Delete starts. */
 export interface DeleteFolderMetadata {
+  /** Id of the folder. */
   folderId: string;
-  deleteAfter: Date | undefined;
+  /** When the removal starts. */
+  deleteAfter:
+    | Date
+    | undefined;
+  /** Id of the user or service account that cancelled the removal. Empty when nobody did. */
   cancelledBy: string;
+  /** When the removal was cancelled. Unset when it was not. */
   cancelledAt: Date | undefined;
 }
 
+/** Arguments of FolderService.ListOperations. */
 export interface ListFolderOperationsRequest {
+  /** Id of the folder. */
   folderId: string;
+  /** Most items on one page, up to 1000. 0 means 100. */
   pageSize: bigint;
+  /**
+   * `next_page_token` of the page before, or empty for the first page. The other fields must be as they were
+   * then: a token that belongs to another query is INVALID_ARGUMENT.
+   */
   pageToken: string;
 }
 
+/** One page of FolderService.ListOperations. */
 export interface ListFolderOperationsResponse {
+  /** Operations on this page. */
   operations: Operation[];
+  /** Token of the next page. Empty on the last page. */
   nextPageToken: string;
 }
 
@@ -1539,8 +1607,10 @@ export const ListFolderOperationsResponse: MessageFns<
   },
 };
 
+/** Manages folders. */
 export type FolderServiceService = typeof FolderServiceService;
 export const FolderServiceService = {
+  /** Returns one folder. NOT_FOUND when there is none with this id. */
   get: {
     path: "/yandex.cloud.resourcemanager.v1.FolderService/Get" as const,
     requestStream: false as const,
@@ -1550,6 +1620,7 @@ export const FolderServiceService = {
     responseSerialize: (value: Folder): Buffer => Buffer.from(Folder.encode(value).finish()),
     responseDeserialize: (value: Buffer): Folder => Folder.decode(value),
   },
+  /** Lists the folders of one cloud, page by page. */
   list: {
     path: "/yandex.cloud.resourcemanager.v1.FolderService/List" as const,
     requestStream: false as const,
@@ -1559,6 +1630,7 @@ export const FolderServiceService = {
     responseSerialize: (value: ListFoldersResponse): Buffer => Buffer.from(ListFoldersResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListFoldersResponse => ListFoldersResponse.decode(value),
   },
+  /** Makes an empty folder. */
   create: {
     path: "/yandex.cloud.resourcemanager.v1.FolderService/Create" as const,
     requestStream: false as const,
@@ -1568,6 +1640,7 @@ export const FolderServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Changes fields of the folder: those that `update_mask` names, or all when there is no mask. */
   update: {
     path: "/yandex.cloud.resourcemanager.v1.FolderService/Update" as const,
     requestStream: false as const,
@@ -1577,6 +1650,7 @@ export const FolderServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Removes the folder and all that is in it, at once or later. */
   delete: {
     path: "/yandex.cloud.resourcemanager.v1.FolderService/Delete" as const,
     requestStream: false as const,
@@ -1586,6 +1660,7 @@ export const FolderServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Lists the operations on one folder, page by page. An operation stays in the list after it has ended. */
   listOperations: {
     path: "/yandex.cloud.resourcemanager.v1.FolderService/ListOperations" as const,
     requestStream: false as const,
@@ -1597,6 +1672,10 @@ export const FolderServiceService = {
       Buffer.from(ListFolderOperationsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListFolderOperationsResponse => ListFolderOperationsResponse.decode(value),
   },
+  /**
+   * Lists the roles that are bound on the folder itself, page by page. Roles inherited from its parents are
+   * not in the list.
+   */
   listAccessBindings: {
     path: "/yandex.cloud.resourcemanager.v1.FolderService/ListAccessBindings" as const,
     requestStream: false as const,
@@ -1608,6 +1687,7 @@ export const FolderServiceService = {
       Buffer.from(ListAccessBindingsResponse.encode(value).finish()),
     responseDeserialize: (value: Buffer): ListAccessBindingsResponse => ListAccessBindingsResponse.decode(value),
   },
+  /** Replaces all role bindings of the folder by the ones given. */
   setAccessBindings: {
     path: "/yandex.cloud.resourcemanager.v1.FolderService/SetAccessBindings" as const,
     requestStream: false as const,
@@ -1618,6 +1698,7 @@ export const FolderServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Adds and removes single role bindings of the folder, and leaves the others as they are. */
   updateAccessBindings: {
     path: "/yandex.cloud.resourcemanager.v1.FolderService/UpdateAccessBindings" as const,
     requestStream: false as const,
@@ -1628,6 +1709,7 @@ export const FolderServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Lists the access policies that are bound to the folder, page by page. */
   listAccessPolicyBindings: {
     path: "/yandex.cloud.resourcemanager.v1.FolderService/ListAccessPolicyBindings" as const,
     requestStream: false as const,
@@ -1641,6 +1723,7 @@ export const FolderServiceService = {
     responseDeserialize: (value: Buffer): ListAccessPolicyBindingsResponse =>
       ListAccessPolicyBindingsResponse.decode(value),
   },
+  /** Binds an access policy to the folder. */
   bindAccessPolicy: {
     path: "/yandex.cloud.resourcemanager.v1.FolderService/BindAccessPolicy" as const,
     requestStream: false as const,
@@ -1651,6 +1734,7 @@ export const FolderServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Removes the binding of an access policy from the folder. */
   unbindAccessPolicy: {
     path: "/yandex.cloud.resourcemanager.v1.FolderService/UnbindAccessPolicy" as const,
     requestStream: false as const,
@@ -1661,6 +1745,7 @@ export const FolderServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
+  /** Replaces the parameters of an access policy that is bound to the folder. */
   updateAccessPolicyBindingParameters: {
     path: "/yandex.cloud.resourcemanager.v1.FolderService/UpdateAccessPolicyBindingParameters" as const,
     requestStream: false as const,
@@ -1675,22 +1760,39 @@ export const FolderServiceService = {
 } as const;
 
 export interface FolderServiceServer extends UntypedServiceImplementation {
+  /** Returns one folder. NOT_FOUND when there is none with this id. */
   get: handleUnaryCall<GetFolderRequest, Folder>;
+  /** Lists the folders of one cloud, page by page. */
   list: handleUnaryCall<ListFoldersRequest, ListFoldersResponse>;
+  /** Makes an empty folder. */
   create: handleUnaryCall<CreateFolderRequest, Operation>;
+  /** Changes fields of the folder: those that `update_mask` names, or all when there is no mask. */
   update: handleUnaryCall<UpdateFolderRequest, Operation>;
+  /** Removes the folder and all that is in it, at once or later. */
   delete: handleUnaryCall<DeleteFolderRequest, Operation>;
+  /** Lists the operations on one folder, page by page. An operation stays in the list after it has ended. */
   listOperations: handleUnaryCall<ListFolderOperationsRequest, ListFolderOperationsResponse>;
+  /**
+   * Lists the roles that are bound on the folder itself, page by page. Roles inherited from its parents are
+   * not in the list.
+   */
   listAccessBindings: handleUnaryCall<ListAccessBindingsRequest, ListAccessBindingsResponse>;
+  /** Replaces all role bindings of the folder by the ones given. */
   setAccessBindings: handleUnaryCall<SetAccessBindingsRequest, Operation>;
+  /** Adds and removes single role bindings of the folder, and leaves the others as they are. */
   updateAccessBindings: handleUnaryCall<UpdateAccessBindingsRequest, Operation>;
+  /** Lists the access policies that are bound to the folder, page by page. */
   listAccessPolicyBindings: handleUnaryCall<ListAccessPolicyBindingsRequest, ListAccessPolicyBindingsResponse>;
+  /** Binds an access policy to the folder. */
   bindAccessPolicy: handleUnaryCall<BindAccessPolicyRequest, Operation>;
+  /** Removes the binding of an access policy from the folder. */
   unbindAccessPolicy: handleUnaryCall<UnbindAccessPolicyRequest, Operation>;
+  /** Replaces the parameters of an access policy that is bound to the folder. */
   updateAccessPolicyBindingParameters: handleUnaryCall<UpdateAccessPolicyBindingParametersRequest, Operation>;
 }
 
 export interface FolderServiceClient extends Client {
+  /** Returns one folder. NOT_FOUND when there is none with this id. */
   get(request: GetFolderRequest, callback: (error: ServiceError | null, response: Folder) => void): ClientUnaryCall;
   get(
     request: GetFolderRequest,
@@ -1703,6 +1805,7 @@ export interface FolderServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Folder) => void,
   ): ClientUnaryCall;
+  /** Lists the folders of one cloud, page by page. */
   list(
     request: ListFoldersRequest,
     callback: (error: ServiceError | null, response: ListFoldersResponse) => void,
@@ -1718,6 +1821,7 @@ export interface FolderServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListFoldersResponse) => void,
   ): ClientUnaryCall;
+  /** Makes an empty folder. */
   create(
     request: CreateFolderRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -1733,6 +1837,7 @@ export interface FolderServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Changes fields of the folder: those that `update_mask` names, or all when there is no mask. */
   update(
     request: UpdateFolderRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -1748,6 +1853,7 @@ export interface FolderServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Removes the folder and all that is in it, at once or later. */
   delete(
     request: DeleteFolderRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -1763,6 +1869,7 @@ export interface FolderServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Lists the operations on one folder, page by page. An operation stays in the list after it has ended. */
   listOperations(
     request: ListFolderOperationsRequest,
     callback: (error: ServiceError | null, response: ListFolderOperationsResponse) => void,
@@ -1778,6 +1885,10 @@ export interface FolderServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListFolderOperationsResponse) => void,
   ): ClientUnaryCall;
+  /**
+   * Lists the roles that are bound on the folder itself, page by page. Roles inherited from its parents are
+   * not in the list.
+   */
   listAccessBindings(
     request: ListAccessBindingsRequest,
     callback: (error: ServiceError | null, response: ListAccessBindingsResponse) => void,
@@ -1793,6 +1904,7 @@ export interface FolderServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListAccessBindingsResponse) => void,
   ): ClientUnaryCall;
+  /** Replaces all role bindings of the folder by the ones given. */
   setAccessBindings(
     request: SetAccessBindingsRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -1808,6 +1920,7 @@ export interface FolderServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Adds and removes single role bindings of the folder, and leaves the others as they are. */
   updateAccessBindings(
     request: UpdateAccessBindingsRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -1823,6 +1936,7 @@ export interface FolderServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Lists the access policies that are bound to the folder, page by page. */
   listAccessPolicyBindings(
     request: ListAccessPolicyBindingsRequest,
     callback: (error: ServiceError | null, response: ListAccessPolicyBindingsResponse) => void,
@@ -1838,6 +1952,7 @@ export interface FolderServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: ListAccessPolicyBindingsResponse) => void,
   ): ClientUnaryCall;
+  /** Binds an access policy to the folder. */
   bindAccessPolicy(
     request: BindAccessPolicyRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -1853,6 +1968,7 @@ export interface FolderServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Removes the binding of an access policy from the folder. */
   unbindAccessPolicy(
     request: UnbindAccessPolicyRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
@@ -1868,6 +1984,7 @@ export interface FolderServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
+  /** Replaces the parameters of an access policy that is bound to the folder. */
   updateAccessPolicyBindingParameters(
     request: UpdateAccessPolicyBindingParametersRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
