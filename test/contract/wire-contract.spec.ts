@@ -3,6 +3,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
 import { createFileRegistry, equals, fromBinary, ScalarType, toBinary } from '@bufbuild/protobuf';
 import type { DescEnum, DescField, DescFile, DescMessage } from '@bufbuild/protobuf';
 import { BinaryWriter, WireType } from '@bufbuild/protobuf/wire';
@@ -48,7 +49,7 @@ describe(`the wire contract (seed ${seed})`, () => {
       console.warn('SKIPPED: ../shared/contract/check is not there, so the protos are compared with the npm SDK alone');
       this.skip();
     }
-    const run = spawnSync(check.pathname, { cwd: root, encoding: 'utf8', timeout: 50_000 });
+    const run = spawnSync(fileURLToPath(check), { cwd: root, encoding: 'utf8', timeout: 50_000 });
     if (run.status === 127) {
       console.warn('SKIPPED: ../shared/contract/check needs python3');
       this.skip();
