@@ -1,0 +1,55 @@
+#!/usr/bin/env node
+// The command line. `obraz serve` is what `npm start` runs.
+import { parseArgs } from 'node:util';
+import { ConfigError, readConfig } from './config.ts';
+
+const help = `Usage: obraz <command>
+
+  serve      run the service (settings come from the environment: see README)
+  migrate    bring the database to this version's schema, then exit
+  token      print a fresh token of the admin service account
+  help       print this text
+`;
+
+type Command = (environment: NodeJS.ProcessEnv) => Promise<void>;
+
+const commands: Record<string, Command> = {
+  async serve(environment) {
+    const { serve } = await import('./serve.ts');
+    await serve(readConfig(environment));
+  },
+  async migrate(environment) {
+    const { withDatabase } = await import('./app.ts');
+    await withDatabase(readConfig(environment), async () => {});
+    process.stdout.write('the database is up to date\n');
+  },
+  async token(environment) {
+    const { printToken } = await import('./token.ts');
+    await printToken(readConfig(environment));
+  },
+  async help() {
+    process.stdout.write(help);
+  },
+};
+
+async function main(): Promise<void> {
+  const { positionals, values } = parseArgs({ allowPositionals: true, options: { help: { type: 'boolean', short: 'h' } } });
+  const name = values.help === true || positionals.length === 0 ? 'help' : positionals[0]!;
+  const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
+  if (command === undefined || positionals.length > 1) {
+    process.stderr.write(`obraz: unknown command "${positionals.join(' ')}"\n\n${help}`);
+    process.exitCode = 2;
+    return;
+  }
+  try {
+    await command(process.env);
+  } catch (error) {
+    // What an operator can mend is told in words; anything else is a bug, shown whole.
+    const text =
+      error instanceof ConfigError || (error as Error).name === 'StartError' ? (error as Error).message : (error as Error).stack;
+    process.stderr.write(`obraz: ${text}\n`);
+    process.exitCode = 1;
+  }
+}
+
+await main();

@@ -1,0 +1,41 @@
+// `obraz serve`: the service from start to signal. What a person sees is here; how it is put together is app.ts.
+import type { Config } from './config.ts';
+import { type App, startApp } from './app.ts';
+
+const stopSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+
+/** Runs until a stop signal; resolves when everything has ended, PostgreSQL last. */
+export async function serve(config: Config): Promise<void> {
+  const stop = new AbortController();
+  // The first signal asks for an orderly stop. Ctrl-C reaches the whole group, so npm and a shell may repeat it: repeats change nothing.
+  for (const name of stopSignals) process.on(name, () => stop.abort(name));
+  await using app = await startApp(config, stop.signal);
+  process.stdout.write(banner(app));
+  process.stdout.write('obraz is ready\n');
+  await new Promise<void>((resolve) => {
+    if (stop.signal.aborted) resolve();
+    else stop.signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+  process.stdout.write(`obraz is stopping (${String(stop.signal.reason)})\n`);
+}
+
+function banner({ addresses, dataDirectory, folderId }: App): string {
+  const lines = [
+    ...(addresses.grpc === undefined ? [] : [`  gRPC         ${addresses.grpc}  (no TLS)`]),
+    ...(addresses.tls === undefined ? [] : [`  gRPC, TLS    ${addresses.tls}  (authority: ${dataDirectory}/ca.pem)`]),
+    `  HTTP         ${addresses.http}  (/healthz, /readyz, /metrics)`,
+    `  data         ${dataDirectory}`,
+  ];
+  if (addresses.grpc !== undefined) {
+    const token = shellQuote(`${dataDirectory}/admin.token`);
+    lines.push(
+      '',
+      'Try it:',
+      `  grpcurl -plaintext -H "authorization: Bearer $(cat ${token})" \\`,
+      `    -d '{"folder_id": "${folderId}"}' ${addresses.grpc} yandex.cloud.compute.v1.ImageService/List`,
+    );
+  }
+  return `\n${lines.join('\n')}\n\n`;
+}
+
+const shellQuote = (text: string): string => (/^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`);

@@ -1,0 +1,114 @@
+// A grpc-js client of a running service with the generated stubs: the calls that the end-to-end tests and benches repeat.
+import { setTimeout as sleep } from 'node:timers/promises';
+import {
+  type ChannelCredentials,
+  type Client,
+  type ClientUnaryCall,
+  Metadata,
+  type ServiceError,
+  credentials,
+} from '@grpc/grpc-js';
+import { Image } from '../../generated/yandex/cloud/compute/v1/image.ts';
+import {
+  CreateImageMetadata,
+  CreateImageRequest,
+  ImageServiceClient,
+} from '../../generated/yandex/cloud/compute/v1/image_service.ts';
+import type { Operation } from '../../generated/yandex/cloud/operation/operation.ts';
+import { OperationServiceClient } from '../../generated/yandex/cloud/operation/operation_service.ts';
+import type { Obraz } from './obraz.ts';
+
+type UnaryMethod<Request, Response> = (
+  request: Request,
+  metadata: Metadata,
+  answer: (error: ServiceError | null, response: Response) => void,
+) => ClientUnaryCall;
+
+/** Calls a unary method of a stub: `await unary(client, client.get, request, metadata)`. Rejects with the ServiceError. */
+export const unary = <Request, Response>(
+  client: Client,
+  method: UnaryMethod<Request, Response>,
+  request: Request,
+  metadata = new Metadata(),
+): Promise<Response> =>
+  new Promise((resolve, reject) => {
+    method.call(client, request, metadata, (error, response) => (error === null ? resolve(response) : reject(error)));
+  });
+
+export class ObrazClient implements Disposable {
+  readonly folderId: string;
+  readonly address: string;
+  readonly metadata = new Metadata();
+  readonly images: ImageServiceClient;
+  readonly operations: OperationServiceClient;
+
+  constructor(address: string, token: string, folderId: string, channel: ChannelCredentials = credentials.createInsecure()) {
+    this.address = address;
+    this.folderId = folderId;
+    this.metadata.set('authorization', `Bearer ${token}`);
+    this.images = new ImageServiceClient(address, channel);
+    this.operations = new OperationServiceClient(address, channel);
+  }
+
+  static async of(obraz: Obraz): Promise<ObrazClient> {
+    const { addresses, folder_id: folderId } = await obraz.bootstrap();
+    return new ObrazClient(addresses.grpc, await obraz.token(), folderId);
+  }
+
+  /** Starts a create in the client's folder. */
+  createImage(request: Partial<CreateImageRequest>): Promise<Operation> {
+    return unary(
+      this.images,
+      this.images.create,
+      CreateImageRequest.fromPartial({ folderId: this.folderId, ...request }),
+      this.metadata,
+    );
+  }
+
+  getOperation(operationId: string): Promise<Operation> {
+    return unary(this.operations, this.operations.get, { operationId }, this.metadata);
+  }
+
+  cancel(operationId: string): Promise<Operation> {
+    return unary(this.operations, this.operations.cancel, { operationId }, this.metadata);
+  }
+
+  getImage(imageId: string): Promise<Image> {
+    return unary(this.images, this.images.get, { imageId }, this.metadata);
+  }
+
+  /** Polls until the operation is done; at most `limitMs`. */
+  async wait(operation: Operation, limitMs = 120_000, pollMs = 20): Promise<Operation> {
+    const deadline = Date.now() + limitMs;
+    let current = operation;
+    while (!current.done) {
+      if (Date.now() > deadline) throw new Error(`operation ${operation.id} was not done within ${limitMs} ms`);
+      await sleep(pollMs);
+      current = await this.getOperation(operation.id);
+    }
+    return current;
+  }
+
+  /** Waits for an image operation to succeed. @throws Error with the operation's error. */
+  async image(operation: Operation, limitMs?: number): Promise<Image> {
+    const done = await this.wait(operation, limitMs);
+    if (done.result?.$case !== 'response')
+      throw new Error(
+        `operation failed: ${JSON.stringify(done.result?.value, (_, v: unknown) => (typeof v === 'bigint' ? String(v) : v))}`,
+      );
+    return Image.decode(done.result.value.value);
+  }
+
+  /** Creates an image and waits for it. */
+  async import(request: Partial<CreateImageRequest>, limitMs?: number): Promise<Image> {
+    return this.image(await this.createImage(request), limitMs);
+  }
+
+  [Symbol.dispose](): void {
+    this.images.close();
+    this.operations.close();
+  }
+}
+
+/** The image id that an operation of Create names from the first moment. */
+export const imageIdOf = (operation: Operation): string => CreateImageMetadata.decode(operation.metadata!.value).imageId;

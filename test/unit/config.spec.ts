@@ -1,0 +1,47 @@
+import { expect } from 'chai';
+import { ConfigError, readConfig } from '../../src/config.ts';
+
+describe('readConfig', () => {
+  it('has a default for everything', () => {
+    const config = readConfig({});
+    expect(config.dataDirectory).to.equal('./obraz-data');
+    expect(config.grpcAddress).to.equal('127.0.0.1:50051');
+    expect(config.tlsAddress).to.equal('127.0.0.1:8443');
+    expect(config.httpAddress).to.equal('127.0.0.1:8080');
+    expect([...config.roles]).to.deep.equal(['api', 'worker']);
+    expect(config.import.publicPorts).to.deep.equal([80, 443]);
+  });
+
+  it('takes an empty value as not set', () => {
+    expect(readConfig({ OBRAZ_ROLES: '', DATABASE_URL: '' }).databaseUrl).to.equal(undefined);
+  });
+
+  it('names every wrong setting at once', () => {
+    expect(() =>
+      readConfig({ OBRAZ_GRPC_ADRESS: 'x', OBRAZ_TLS_ADDRESS: '8443', OBRAZ_ROLES: 'api,king', OBRAZ_IMPORT_PORTS: '80,x' }),
+    )
+      .to.throw(ConfigError)
+      .with.property('message')
+      .that.matches(/OBRAZ_GRPC_ADRESS.*\n(.*\n)*.*OBRAZ_ROLES|OBRAZ_GRPC_ADRESS/)
+      .and.contains('OBRAZ_TLS_ADDRESS')
+      .and.contains('OBRAZ_ROLES')
+      .and.contains('OBRAZ_IMPORT_PORTS');
+  });
+
+  it('leaves names of the tests and of others alone', () => {
+    expect(() => readConfig({ OBRAZ_TEST_SEED: '1', HOME: '/x' })).not.to.throw();
+  });
+
+  it('wants a certificate and its key together', () => {
+    expect(() => readConfig({ OBRAZ_TLS_CERT_FILE: 'a.pem' })).to.throw(ConfigError, 'set both or neither');
+  });
+
+  for (const text of ['[::1]:0', '0.0.0.0:1', 'example.org:65535']) {
+    it(`takes ${text} as an address`, () => expect(readConfig({ OBRAZ_HTTP_ADDRESS: text }).httpAddress).to.equal(text));
+  }
+  for (const text of ['127.0.0.1', ':80', '127.0.0.1:65536', '::1:80:', 'a b:1']) {
+    it(`refuses ${JSON.stringify(text)} as an address`, () => {
+      expect(() => readConfig({ OBRAZ_HTTP_ADDRESS: text })).to.throw(ConfigError);
+    });
+  }
+});
