@@ -1,0 +1,1 @@
+export { openQcow2 } from './image.ts';
