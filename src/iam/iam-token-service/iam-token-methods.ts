@@ -1,0 +1,15 @@
+// yandex.cloud.iam.v1.IamTokenService. Create is open to everybody; the other two need a token.
+import type { TokenAuthority } from '../tokens.ts';
+import { createIamTokenForServiceAccount } from './create-for-service-account.ts';
+import { createIamToken } from './create.ts';
+import { revokeIamToken } from './revoke.ts';
+
+export interface IamTokenParts {
+  authority: TokenAuthority;
+}
+
+export const iamTokenMethods = (parts: IamTokenParts) => ({
+  create: createIamToken(parts),
+  createForServiceAccount: createIamTokenForServiceAccount(parts),
+  revoke: revokeIamToken(parts),
+});

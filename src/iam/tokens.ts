@@ -1,0 +1,230 @@
+// Who a token stands for. A token is checked in full once: signature, times, revocation, and that its account is active. After that it
+// is remembered until it expires. Every 2 s revocations, accounts and keys are read again; when that has not worked for 10 s, what is
+// remembered counts no more, and each token is checked against the database.
+import { randomBytes } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { raw } from '@mikro-orm/core';
+import type { EntityManager } from '@mikro-orm/postgresql';
+import { DomainError, TransientError, unauthenticated } from '../platform/errors.ts';
+import type { Subject } from './call.ts';
+import { RevokedToken } from './revoked-token.entity.ts';
+import { ServiceAccount } from './service-account.entity.ts';
+import { SigningKeys } from './signing-keys.ts';
+import { readToken, type TokenClaims, writeToken } from './token-format.ts';
+
+export const maxTokenLifetimeMs = 12 * 3600 * 1000;
+
+const pollIntervalMs = 2_000;
+const maxStalenessMs = 10_000;
+/** Revocations are read again for this long, so that one which committed late, or raced with a check, is not missed. */
+const overlapMs = 60_000;
+const purgeIntervalMs = 600_000;
+/** Differences between the clocks of processes. */
+const clockSkewMs = 60_000;
+const maxRemembered = 10_000;
+
+export interface IssuedToken {
+  token: string;
+  expiresAt: Date;
+}
+
+export interface TokenAuthorityOptions {
+  forkEm: () => EntityManager;
+  /** Hears of polls that fail, once per row of failures. */
+  log?: { warn: (fields: object, text: string) => void } | undefined;
+  /** Milliseconds since 1970; for tests. */
+  now?: () => number;
+}
+
+interface Remembered {
+  subject: Subject;
+  tokenId: string;
+  expiresAtMs: number;
+}
+
+export class TokenAuthority implements AsyncDisposable {
+  readonly #forkEm: () => EntityManager;
+  readonly #keys: SigningKeys;
+  readonly #log: TokenAuthorityOptions['log'];
+  readonly #now: () => number;
+  readonly #stop = new AbortController();
+  readonly #polling: Promise<void>;
+  /** Good tokens by their text, oldest first. */
+  readonly #remembered = new Map<string, Remembered>();
+  /** Checks under way, so that a burst of calls with one new token asks the database once. */
+  readonly #checking = new Map<string, Promise<Subject>>();
+  /** Monotonic: when the revocations were last read. */
+  #polledAt = performance.now();
+  #purgedAt = -Infinity;
+
+  private constructor({ forkEm, log, now = Date.now }: TokenAuthorityOptions, keys: SigningKeys) {
+    this.#forkEm = forkEm;
+    this.#keys = keys;
+    this.#log = log;
+    this.#now = now;
+    this.#polling = this.#pollForever();
+  }
+
+  /** Reads the signing keys, or makes the first one. */
+  static async open(options: TokenAuthorityOptions): Promise<TokenAuthority> {
+    return new TokenAuthority(options, await SigningKeys.load(options.forkEm()));
+  }
+
+  /** A fresh token. `ttlMs` is cut to 12 hours. */
+  issue(subject: Subject, ttlMs = maxTokenLifetimeMs): IssuedToken {
+    const now = this.#now();
+    const key = this.#keys.current(now);
+    const expiresAt = Math.floor((now + Math.min(ttlMs, maxTokenLifetimeMs)) / 1000);
+    const claims: TokenClaims = {
+      id: randomBytes(16).toString('base64url'),
+      keyId: key.id,
+      subject: { id: subject.id, type: subject.type },
+      issuedAt: Math.floor(now / 1000),
+      expiresAt,
+    };
+    return { token: writeToken(claims, key.privateKey), expiresAt: new Date(expiresAt * 1000) };
+  }
+
+  /** The subject of a token that was checked before; `undefined` says nothing about the token. No waiting: the hot path. */
+  remembered(token: string): Subject | undefined {
+    const entry = this.#remembered.get(token);
+    if (entry === undefined) return undefined;
+    if (this.#now() >= entry.expiresAtMs) {
+      this.#remembered.delete(token);
+      return undefined;
+    }
+    return performance.now() - this.#polledAt < maxStalenessMs ? entry.subject : undefined;
+  }
+
+  /**
+   * The subject that a token stands for. Waits only for tokens that are new to this process.
+   * @throws DomainError UNAUTHENTICATED, the same for whatever is wrong; TransientError when the database does not answer.
+   */
+  async verify(token: string): Promise<Subject> {
+    return this.remembered(token) ?? this.#checkOnce(token);
+  }
+
+  /**
+   * The claims of a genuine token that has not expired, revoked or not.
+   * @throws DomainError UNAUTHENTICATED.
+   */
+  read(token: string): TokenClaims {
+    const now = this.#now();
+    const claims = readToken(token, (id) => this.#keys.publicKey(id), this.#keys.current(now).publicKey);
+    if (claims === undefined) throw unauthenticated();
+    const issuedAtMs = claims.issuedAt * 1000;
+    const expiresAtMs = claims.expiresAt * 1000;
+    const isTimely =
+      issuedAtMs <= now + clockSkewMs && now < expiresAtMs && expiresAtMs - issuedAtMs <= maxTokenLifetimeMs + clockSkewMs;
+    if (!isTimely) throw unauthenticated();
+    return claims;
+  }
+
+  /** Ends a token: at once here, within seconds on other processes. Ending it again changes nothing. */
+  async revoke({ id, expiresAt }: TokenClaims): Promise<void> {
+    const em = this.#forkEm();
+    await em
+      .createQueryBuilder(RevokedToken)
+      .insert({ id, expiresAt: new Date(expiresAt * 1000) })
+      .onConflict('id')
+      .ignore()
+      .execute();
+    this.#forget(new Set([id]));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await this.#polling;
+  }
+
+  #checkOnce(token: string): Promise<Subject> {
+    const running = this.#checking.get(token);
+    if (running !== undefined) return running;
+    // Signature and times first, without a wait: a forged token reaches neither the map nor the database.
+    const claims = this.read(token);
+    const check = this.#check(token, claims).finally(() => this.#checking.delete(token));
+    this.#checking.set(token, check);
+    return check;
+  }
+
+  async #check(token: string, { id, subject, expiresAt }: TokenClaims): Promise<Subject> {
+    const em = this.#forkEm();
+    const [revocations, account] = await fromDatabase(
+      Promise.all([em.count(RevokedToken, { id }), em.fork().count(ServiceAccount, { id: subject.id, status: 'ACTIVE' })]),
+    );
+    if (revocations > 0 || subject.type !== 'serviceAccount' || account === 0) throw unauthenticated();
+    this.#remember(token, { subject, tokenId: id, expiresAtMs: expiresAt * 1000 });
+    return subject;
+  }
+
+  #remember(token: string, entry: Remembered): void {
+    if (this.#remembered.size >= maxRemembered) {
+      const [oldest] = this.#remembered.keys();
+      this.#remembered.delete(oldest!);
+    }
+    this.#remembered.set(token, entry);
+  }
+
+  #forget(tokenIds: ReadonlySet<string>): void {
+    if (tokenIds.size === 0) return;
+    for (const [token, { tokenId }] of this.#remembered) if (tokenIds.has(tokenId)) this.#remembered.delete(token);
+  }
+
+  /** Tokens end with their account. */
+  async #forgetInactive(em: EntityManager): Promise<void> {
+    const ids = new Set([...this.#remembered.values()].map(({ subject }) => subject.id));
+    if (ids.size === 0) return;
+    const active = await em.find(
+      ServiceAccount,
+      { id: { $in: [...ids] }, status: 'ACTIVE' },
+      { fields: ['id'], disableIdentityMap: true },
+    );
+    for (const { id } of active) ids.delete(id);
+    if (ids.size === 0) return;
+    for (const [token, { subject }] of this.#remembered) if (ids.has(subject.id)) this.#remembered.delete(token);
+  }
+
+  async #pollForever(): Promise<void> {
+    const { signal } = this.#stop;
+    let failing = false;
+    while (!signal.aborted) {
+      await sleep(pollIntervalMs, undefined, { signal, ref: false }).catch(() => {});
+      if (signal.aborted) return;
+      try {
+        await this.#poll();
+        failing = false;
+      } catch (error) {
+        if (!failing) this.#log?.warn({ err: error }, 'revoked tokens cannot be read; remembered tokens count for 10 s more');
+        failing = true;
+      }
+    }
+  }
+
+  async #poll(): Promise<void> {
+    const startedAt = performance.now();
+    const em = this.#forkEm();
+    const seconds = (startedAt - this.#polledAt + overlapMs) / 1000;
+    const revoked = await em.find(
+      RevokedToken,
+      { revokedAt: { $gt: raw('now() - make_interval(secs => ?)', [seconds]) } },
+      { fields: ['id'], disableIdentityMap: true },
+    );
+    this.#forget(new Set(revoked.map(({ id }) => id)));
+    await this.#forgetInactive(em);
+    await this.#keys.refresh(em);
+    this.#polledAt = startedAt;
+    if (startedAt - this.#purgedAt < purgeIntervalMs) return;
+    this.#purgedAt = startedAt;
+    await em.nativeDelete(RevokedToken, { expiresAt: { $lt: new Date(this.#now() - 2 * clockSkewMs) } });
+  }
+}
+
+/** The database's troubles are the world's, not the token's. */
+async function fromDatabase<Answer>(answer: Promise<Answer>): Promise<Answer> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (error instanceof DomainError) throw error;
+    throw new TransientError('The token could not be checked. Try again.', { cause: error });
+  }
+}
