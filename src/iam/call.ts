@@ -14,13 +14,13 @@ export interface Call {
   readonly requestId: string;
   /** `undefined` only in methods that are declared open to everybody. */
   readonly subject: Subject | undefined;
-  /** A fresh fork: one identity map for this call. */
+  /** A fork of its own, made when first asked for: one identity map for this call. */
   readonly em: EntityManager;
-  /** Aborts when the client goes away or its deadline passes. */
+  /** Aborts when the client goes away or its deadline passes, and when the server stops before a stream or a slow call has ended. */
   readonly signal: AbortSignal;
   /** The client's `idempotency-key` header, validated. */
   readonly idempotencyKey: string | undefined;
-  /** The serialized request, for the idempotency hash. */
+  /** The request in canonical bytes, for the idempotency hash: the same for equal requests, whatever order a client wrote map entries in. */
   readonly requestBytes: () => Uint8Array;
   /** `:authority` of the request, host:port as the caller reached us. */
   readonly authority: string;
@@ -32,3 +32,9 @@ export interface Call {
 
 /** A method of a service: authorize → parse → one transaction → message. */
 export type Method<Request, Response> = (request: Request, call: Call) => Promise<Response>;
+
+/**
+ * A method that streams its answers: it authorizes before the first, and ends soon after `call.signal` aborts. The client gets the
+ * first answer at once, and the next ones as fast as it reads.
+ */
+export type StreamMethod<Request, Response> = (request: Request, call: Call) => AsyncIterable<Response>;
