@@ -1,7 +1,5 @@
 // Calls a second of Get by id and of Create-to-done, as ratios to a bare grpc-js echo on the same machine in the same run.
 import { spawn } from 'node:child_process';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { GetImageRequest } from '../../generated/yandex/cloud/compute/v1/image_service.ts';
 import { ObrazClient } from '../support/client.ts';
@@ -18,14 +16,12 @@ export async function benchApi(): Promise<void> {
     console.warn('SKIPPED: h2load is not installed (Debian: nghttp2-client)');
     return;
   }
-  const directory = await mkdtemp(path.join(tmpdir(), 'obraz-bench-'));
-  await writeFile(path.join(directory, 'empty.raw'), Buffer.alloc(4 * 1024 * 1024));
-  const web = await startWebServer({ directory });
+  const web = await startWebServer({ content: Buffer.alloc(4 * 1024 * 1024) });
   const obraz = await Obraz.start({ environment: { OBRAZ_LOG_LEVEL: 'warn' } });
   const echo = await startEcho();
   try {
     using client = await ObrazClient.of(obraz);
-    const image = await client.import({ name: 'bench', source: { $case: 'uri', value: `${web.url}/empty.raw` } });
+    const image = await client.import({ name: 'bench', source: { $case: 'uri', value: web.url() } });
     const headers = { authorization: String(client.metadata.get('authorization')[0]) };
     const message = GetImageRequest.encode({ imageId: image.id }).finish();
     const ratios: number[] = [];
@@ -43,7 +39,6 @@ export async function benchApi(): Promise<void> {
     echo.stop();
     await obraz[Symbol.asyncDispose]();
     await web[Symbol.asyncDispose]();
-    await rm(directory, { recursive: true, force: true });
   }
 }
 

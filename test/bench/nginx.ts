@@ -1,22 +1,16 @@
-// Serves a folder on a free port of the loopback: by nginx where it is installed, else by the tests' own server (and says so).
+// nginx on a free port of the loopback, serving a folder.
 import { spawn } from 'node:child_process';
 import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { startWebServer } from '../support/web-server.ts';
-import { hasTool } from './figures.ts';
 
 export interface FolderServer extends AsyncDisposable {
   url: string;
 }
 
 export async function serveFolder(directory: string): Promise<FolderServer> {
-  if (!hasTool('nginx')) {
-    console.warn('nginx is not installed: the figures are against a slower server');
-    return startWebServer({ directory });
-  }
   const port = await freePort();
   const home = await mkdtemp(path.join(tmpdir(), 'obraz-nginx-'));
   await mkdir(path.join(home, 'logs'));

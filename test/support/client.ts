@@ -73,6 +73,10 @@ export class ObrazClient implements Disposable {
     return unary(this.operations, this.operations.cancel, { operationId }, this.metadata);
   }
 
+  deleteImage(imageId: string): Promise<Operation> {
+    return unary(this.images, this.images.delete, { imageId }, this.metadata);
+  }
+
   getImage(imageId: string): Promise<Image> {
     return unary(this.images, this.images.get, { imageId }, this.metadata);
   }

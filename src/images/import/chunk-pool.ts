@@ -54,6 +54,11 @@ export class ChunkPool implements AsyncDisposable {
     this.#slots = new Semaphore(options.threads * options.slotsPerThread);
   }
 
+  /** Chunks that can be under way at once. */
+  get slots(): number {
+    return this.#options.threads * this.#options.slotsPerThread;
+  }
+
   open(source: SourceDescription): ChunkSource {
     const sourceId = ++this.#lastId;
     this.#sources.set(sourceId, source);

@@ -1,1 +1,135 @@
 // The job behind Create image from a URI: probe → open → check sizes → store chunks → READY in one commit.
+//
+// Safe to run again at any point. A checkpoint names the root of what is durable and what the source proved to be; a later attempt
+// goes on from it when the source proves the same, and begins anew otherwise.
+import type { EntityManager } from '@mikro-orm/postgresql';
+import type { DiskImage, OpenLimits } from '../../formats/disk-image.ts';
+import { openDiskImage } from '../../formats/open.ts';
+import type { JobHandler, RunningJob } from '../../operations/job-handler.ts';
+import { probeSource, type SourceInfo } from '../../sources/probe.ts';
+import { spoolSource } from '../../sources/spool.ts';
+import type { UrlPolicy } from '../../sources/url-policy.ts';
+import { parsePageAddress } from '../../storage/address.ts';
+import type { Storage } from '../../storage/open.ts';
+import { chunkBytes } from '../../storage/sizes.ts';
+import { Image } from '../image.entity.ts';
+import { packImage } from '../image.mapper.ts';
+import { changeStatus } from '../image-status.ts';
+import { lockImage } from '../require-image.ts';
+import { maxImageBytes, resolveMinDiskSize } from '../sizes.ts';
+import type { ChunkPool } from './chunk-pool.ts';
+import { importJobKind, type ImportPayload } from './import-payload.ts';
+import { openSource, type SourceDescription } from './source-description.ts';
+import { storeImage } from './store-image.ts';
+
+export interface ImportParts {
+  storage: Storage;
+  pool: ChunkPool;
+  urlPolicy: UrlPolicy;
+  /** PEM of authorities that are trusted besides the well-known ones. */
+  certificateAuthorities: string | undefined;
+  /** Where sources without ranges are copied to while they are imported. */
+  spoolDirectory: string;
+  checkpointIntervalMs: number;
+}
+
+// A type, not an interface: it is kept as JSON.
+export type ImportCheckpoint = {
+  /** What the source proved to be when this was written. */
+  version: string;
+  /** Root of a layer that holds every chunk below `nextIndex`. */
+  root: string;
+  nextIndex: number;
+};
+
+const openLimits: OpenLimits = { maxSizeBytes: maxImageBytes, maxTableBytes: 32 * 1024 * 1024 };
+
+export const importJob = (parts: ImportParts): JobHandler<ImportPayload, ImportCheckpoint> => ({
+  kind: importJobKind,
+  run: (job) => runImport(parts, job),
+  /** The chunks that were stored are reached by nothing then, and left to garbage collection. */
+  async abandon(em, { imageId }) {
+    await em.nativeDelete(Image, { id: imageId });
+  },
+});
+
+async function runImport(parts: ImportParts, job: RunningJob<ImportPayload, ImportCheckpoint>) {
+  const { payload, signal } = job;
+  const { certificateAuthorities } = parts;
+  job.progress({ bytesDone: 0, bytesTotal: 0, phase: 'connecting' });
+  const info = await probeSource(payload.uri, parts.urlPolicy, { signal, certificateAuthorities });
+  await using stack = new AsyncDisposableStack();
+  const description = await describeSource(parts, job, info, stack);
+  const image = await openDiskImage(stack.use(await openSource(description)), openLimits, signal);
+  const minDiskSize = resolveMinDiskSize(payload.minDiskSize, image.sizeBytes);
+
+  const root = await storeChunks(parts, job, { info, description, image });
+  const layer = await parts.storage.layers.open(parsePageAddress(root), signal);
+  return async (em: EntityManager) => {
+    const row = await lockImage(em, payload.imageId);
+    changeStatus(row, 'READY');
+    row.size = image.sizeBytes;
+    row.storageSize = layer.chunkCount * chunkBytes;
+    row.minDiskSize = minDiskSize;
+    row.layerRoot = root;
+    return packImage(row);
+  };
+}
+
+/** A server with ranges is read in parallel as it is; any other, and one whose bytes must match a digest, is copied to a file first. */
+async function describeSource(
+  { spoolDirectory }: ImportParts,
+  { signal, progress }: RunningJob<ImportPayload, ImportCheckpoint>,
+  info: SourceInfo,
+  stack: AsyncDisposableStack,
+): Promise<SourceDescription> {
+  if (info.hasRanges && info.digest === undefined) return { kind: 'http', info };
+  const spooled = stack.use(
+    await spoolSource(info, {
+      directory: spoolDirectory,
+      // A file holds its disk and its tables; no format needs half as much again.
+      maxBytes: maxImageBytes * 1.5,
+      signal,
+      onProgress: ({ bytesDone, sizeBytes }) => progress({ bytesDone, bytesTotal: sizeBytes ?? 0, phase: 'downloading' }),
+    }),
+  );
+  return { kind: 'file', path: spooled.path };
+}
+
+interface OpenImport {
+  info: SourceInfo;
+  description: SourceDescription;
+  image: DiskImage;
+}
+
+async function storeChunks(
+  { storage, pool, checkpointIntervalMs }: ImportParts,
+  job: RunningJob<ImportPayload, ImportCheckpoint>,
+  { info, description, image }: OpenImport,
+): Promise<string> {
+  const version = versionOf(info, image);
+  const resumed = version !== undefined && job.checkpoint?.version === version ? job.checkpoint : undefined;
+  const builder = await storage.layers.build(resumed === undefined ? undefined : parsePageAddress(resumed.root), job.signal);
+  using source = pool.open(description);
+  return storeImage({
+    image,
+    source,
+    builder,
+    chunkBytes,
+    concurrency: pool.slots,
+    fromIndex: resumed?.nextIndex ?? 0,
+    checkpointIntervalMs,
+    async onCheckpoint({ root, nextIndex }) {
+      // Without a proof of what was read, no later attempt could go on from here.
+      if (version !== undefined) await job.saveCheckpoint({ version, root, nextIndex }, { pinnedRoots: [root] });
+    },
+    onProgress: (bytesDone) => job.progress({ bytesDone, bytesTotal: image.sizeBytes, phase: 'importing' }),
+    signal: job.signal,
+  });
+}
+
+/** What must be the same for a checkpoint to hold: the file's digest or strong validator, its length, and how it was read. */
+function versionOf({ digest, validator, sizeBytes }: SourceInfo, image: DiskImage): string | undefined {
+  const proof = digest === undefined ? validator && `${validator.kind}=${validator.value}` : `${digest.algorithm}=${digest.hex}`;
+  return proof && `${image.format} ${image.sizeBytes} ${sizeBytes ?? '?'} ${proof}`;
+}

@@ -1,6 +1,7 @@
 // Moves a disk image into a layer: chunks are planned in guest order, stored out of order by the pool, and the layer's builder is
 // flushed every few seconds, so that a restart goes on from the last checkpoint.
 import type { DiskImage } from '../../formats/disk-image.ts';
+import { parseChunkAddress } from '../../storage/address.ts';
 import type { LayerBuilder } from '../../storage/layers.ts';
 import type { ChunkSource } from './chunk-pool.ts';
 import { planChunks } from './plan.ts';
@@ -17,7 +18,8 @@ export interface StoreImageOptions {
   checkpointIntervalMs: number;
   /** Called with the root of all that is durable: every chunk below `nextIndex` is in it. */
   onCheckpoint: (checkpoint: { root: string; nextIndex: number }) => Promise<void>;
-  onProgress: (progress: { bytesDone: number; bytesFetched: number }) => void;
+  /** Told how far into the disk, in bytes, everything is stored. */
+  onProgress: (bytesDone: number) => void;
   signal: AbortSignal;
 }
 
@@ -30,10 +32,10 @@ export async function storeImage(options: StoreImageOptions): Promise<string> {
   let nextCheckpointAt = performance.now() + options.checkpointIntervalMs;
 
   const store = async (plan: Parameters<ChunkSource['store']>[0]): Promise<void> => {
-    const { address, bytesFetched } = await source.store(plan, signal);
-    builder.set(plan.index, address);
+    const { address } = await source.store(plan, signal);
+    builder.set(plan.index, address === undefined ? undefined : parseChunkAddress(address));
     underWay.delete(plan.index);
-    options.onProgress({ bytesDone: Math.min(plan.index * chunkBytes + plan.lengthBytes, image.sizeBytes), bytesFetched });
+    options.onProgress(Math.min(Math.min(plan.index + 1, ...underWay.keys()) * chunkBytes, image.sizeBytes));
   };
 
   try {

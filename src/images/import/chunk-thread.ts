@@ -1,0 +1,92 @@
+// A thread of the import: fetches the file ranges of a chunk, unpacks and hashes it, and stores it durably. Its memory is bounded by
+// its slots: one chunk's buffer each, one range under way per chunk, and one packed range at a time.
+import { parentPort, workerData } from 'node:worker_threads';
+import { assemble, mergeRanges } from '../../formats/file-ranges.ts';
+import type { ByteSource } from '../../platform/byte-source.ts';
+import { toPosted } from '../../platform/posted-error.ts';
+import { ChunkBuffer } from '../../storage/chunk-encoder.ts';
+import { openStorage, type Storage, type StorageOptions } from '../../storage/open.ts';
+import type { FromThread, ToThread } from './messages.ts';
+import { openSource } from './source-description.ts';
+import type { ChunkPlan } from './plan.ts';
+
+export interface ThreadOptions {
+  storage: Pick<StorageOptions, 'directory'>;
+  /** Chunks that one thread works on at once: while one is hashed, others wait for the network and the disk. */
+  slotsPerThread: number;
+}
+
+const port = parentPort!;
+const options = workerData as ThreadOptions;
+const storage: Promise<Storage> = openStorage(options.storage);
+const sources = new Map<number, Promise<ByteSource>>();
+const tasks = new Map<number, AbortController>();
+const freeBuffers: ChunkBuffer[] = [];
+
+/** Neighbours in the file are fetched together; what lies in a small gap costs less than another request. */
+const mergeLimits = { maxGapBytes: 16 * 1024, maxRangeBytes: 4 * 1024 * 1024 };
+
+port.on('message', (message: ToThread) => {
+  switch (message.kind) {
+    case 'open':
+      sources.set(message.sourceId, Promise.resolve(openSource(message.source)));
+      break;
+    case 'close':
+      void closeSource(message.sourceId);
+      break;
+    case 'store':
+      void run(message.taskId, message.sourceId, message.plan);
+      break;
+    case 'cancel':
+      tasks.get(message.taskId)?.abort(new Error('cancelled'));
+      break;
+  }
+});
+
+async function closeSource(sourceId: number): Promise<void> {
+  const source = await sources.get(sourceId)?.catch(() => undefined);
+  sources.delete(sourceId);
+  await source?.[Symbol.asyncDispose]();
+}
+
+async function run(taskId: number, sourceId: number, plan: ChunkPlan): Promise<void> {
+  const controller = new AbortController();
+  tasks.set(taskId, controller);
+  const buffer = freeBuffers.pop() ?? new ChunkBuffer();
+  let answer: FromThread;
+  try {
+    const source = await sources.get(sourceId);
+    if (source === undefined) throw new Error(`source ${sourceId} is not open`);
+    const bytesFetched = await fill(buffer.data, source, plan, controller.signal);
+    const address = await (await storage).chunks.store(buffer, controller.signal);
+    answer = { kind: 'stored', taskId, address, bytesFetched };
+  } catch (error) {
+    answer = { kind: 'failed', taskId, error: toPosted(error) };
+  }
+  freeBuffers.push(buffer);
+  tasks.delete(taskId);
+  port.postMessage(answer);
+}
+
+/** Puts the chunk's guest bytes into `data`, zeros behind the end of the disk. Answers how many bytes were read for it. */
+async function fill(data: Uint8Array, source: ByteSource, plan: ChunkPlan, signal: AbortSignal): Promise<number> {
+  const base = plan.index * data.length;
+  for (const extent of plan.extents) {
+    if (extent.kind === 'zero') data.fill(0, extent.offset - base, extent.offset - base + extent.length);
+  }
+  data.fill(0, plan.lengthBytes);
+  let bytesFetched = 0;
+  for (const range of mergeRanges(plan.extents, mergeLimits)) {
+    bytesFetched += range.length;
+    const [first] = range.extents;
+    if (range.extents.length === 1 && first!.kind === 'raw') {
+      // Straight from the socket to where it belongs.
+      await source.read(data.subarray(first!.offset - base, first!.offset - base + first!.length), range.at, signal);
+      continue;
+    }
+    const bytes = new Uint8Array(range.length);
+    await source.read(bytes, range.at, signal);
+    assemble(data, base, range.extents, bytes, range.at);
+  }
+  return bytesFetched;
+}

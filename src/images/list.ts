@@ -1,0 +1,31 @@
+import { type ListImagesRequest, type ListImagesResponse } from '../../generated/yandex/cloud/compute/v1/image_service.ts';
+import { type ListDefinition, listPage } from '../db/listing/list-page.ts';
+import { authorize } from '../iam/authorize.ts';
+import type { Method } from '../iam/call.ts';
+import { requireFolder } from '../folders/require-folder.ts';
+import { Image } from './image.entity.ts';
+import { toImageMessage } from './image.mapper.ts';
+
+const images: ListDefinition<Image> = {
+  method: 'yandex.cloud.compute.v1.ImageService/List',
+  entity: Image,
+  fields: {
+    id: { type: 'text' },
+    name: { type: 'text' },
+    family: { type: 'text' },
+    status: { type: 'text', values: ['CREATING', 'READY', 'ERROR', 'DELETING'] },
+    createdAt: { type: 'instant' },
+    size: { type: 'integer' },
+    storageSize: { type: 'integer' },
+    minDiskSize: { type: 'integer' },
+    description: { type: 'text', sorts: false },
+  },
+};
+
+export const listImages = (): Method<ListImagesRequest, ListImagesResponse> => async (request, call) => {
+  const { folderId } = request;
+  await authorize(call, 'compute.images.list', { kind: 'resource-manager.folder', id: folderId });
+  await requireFolder(call.em, folderId);
+  const page = await listPage(call.em, images, { ...request, scope: { folderId } });
+  return { images: page.items.map(toImageMessage), nextPageToken: page.nextPageToken };
+};

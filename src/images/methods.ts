@@ -1,0 +1,27 @@
+// yandex.cloud.compute.v1.ImageService, whole: one file per method.
+import { setImageAccessBindings, updateImageAccessBindings } from './change-access-bindings.ts';
+import { createImage } from './create.ts';
+import { deleteImage } from './delete.ts';
+import { getLatestImageByFamily } from './get-latest-by-family.ts';
+import { getImage } from './get.ts';
+import type { ImageParts } from './image-parts.ts';
+import { listImageAccessBindings } from './list-access-bindings.ts';
+import { listImageOperations } from './list-operations.ts';
+import { listImages } from './list.ts';
+import { updateImage } from './update.ts';
+
+export const imageMethods = (parts: ImageParts) => {
+  const { operations } = parts;
+  return {
+    get: getImage(parts),
+    getLatestByFamily: getLatestImageByFamily(),
+    list: listImages(),
+    create: operations.idempotent(createImage(parts)),
+    update: operations.idempotent(updateImage(parts)),
+    delete: operations.idempotent(deleteImage(parts)),
+    listOperations: listImageOperations(),
+    listAccessBindings: listImageAccessBindings(),
+    setAccessBindings: operations.idempotent(setImageAccessBindings(parts)),
+    updateAccessBindings: operations.idempotent(updateImageAccessBindings(parts)),
+  };
+};
