@@ -21,11 +21,11 @@ function toolVersion(tool: string): string | undefined {
 
 const version = toolVersion('qemu-img');
 
-/** Skips the test, loudly, on a machine without qemu-img: `before(requireQemuImg)`. */
-export function requireQemuImg(this: Mocha.Context): void {
+/** Skips the tests of a suite, loudly, on a machine without qemu-img: `before(function () { requireQemuImg(this); })`. */
+export function requireQemuImg(context: Mocha.Context): void {
   if (version !== undefined && toolVersion('qemu-io') !== undefined) return;
   console.warn('SKIPPED: qemu-img and qemu-io are not installed (Debian: qemu-utils); nothing was compared with them');
-  this.skip();
+  context.skip();
 }
 
 /** `npm run test:long` runs the full sets; `npm test` a sample of them. */
@@ -119,11 +119,17 @@ export async function qemuConvertsToRaw(path: string, format: string, target: st
   }
 }
 
-/** The guest's bytes as qemu-img reads them, in a file. */
-export const rawOf = (path: string, format: string): Promise<string> =>
-  cachedFile({ rawOf: path, format }, async (target) => {
-    await qemuImg('convert', '-f', format, '-O', 'raw', path, target);
-  });
+/** The guest's bytes as qemu-img reads them, in a file that goes when it is disposed. */
+export async function rawOf(path: string, format: string): Promise<AsyncDisposable & { path: string }> {
+  const target = scratchPath();
+  await qemuImg('convert', '-f', format, '-O', 'raw', path, target);
+  return { path: target, [Symbol.asyncDispose]: () => rm(target, { force: true }) };
+}
+
+/** A full run makes gigabytes of images and needs each once. */
+export async function forget(path: string): Promise<void> {
+  if (isLongRun) await rm(path, { force: true });
+}
 
 export interface GuestData {
   at: number;

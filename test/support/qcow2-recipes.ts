@@ -42,7 +42,7 @@ function options(recipe: Qcow2Recipe): string {
 export function guestData(sizeBytes: number, clusterBytes: number, holes: Qcow2Recipe['holes'], seed: number): GuestData[] {
   const random = randomFrom(seed);
   const pieces: GuestData[] = [];
-  const kind = (): GuestData['kind'] => (random() < 0.6 ? 'text' : 'noise');
+  const anyKind = (): GuestData['kind'] => (random() < 0.6 ? 'text' : 'noise');
   const span = Math.min(sizeBytes, 6 * MiB);
   const regions =
     sizeBytes <= 2 * span
@@ -54,18 +54,20 @@ export function guestData(sizeBytes: number, clusterBytes: number, holes: Qcow2R
         ];
   for (const [start, length] of regions as [number, number][]) {
     const end = start + length;
-    if (holes === 'none') pieces.push({ at: start, length, kind: kind() });
+    if (holes === 'none') pieces.push({ at: start, length, kind: anyKind() });
     else
       for (let at = start; at < end;) {
         const hole = holes === 'alternating' ? clusterBytes : Math.ceil(random() * 5) * Math.ceil(clusterBytes / 2);
         const run = holes === 'alternating' ? clusterBytes : Math.ceil(random() * 6 * clusterBytes);
         at += hole;
-        if (at < end) pieces.push({ at, length: Math.min(run, end - at), kind: kind() });
+        if (at < end) pieces.push({ at, length: Math.min(run, end - at), kind: anyKind() });
         at += run;
       }
   }
   const isAtEnd = (piece: GuestData): boolean => holes === 'both-ends' && piece.at + piece.length > sizeBytes - clusterBytes;
-  return pieces.filter((piece) => !isAtEnd(piece)).map((piece) => ({ ...piece, at: Math.floor(piece.at / 512) * 512 }));
+  return pieces
+    .filter((piece) => !isAtEnd(piece))
+    .map(({ at, length, kind }) => ({ at: Math.floor(at / 512) * 512, length, kind }));
 }
 
 /** Writes in random order over the whole disk: some of a sector, some over cluster borders, some of zeros. */
@@ -172,11 +174,12 @@ export function qcow2Matrix(): Qcow2Recipe[] {
   for (const refcountBits of [1, 2, 4, 8, 16, 32, 64])
     for (const layout of ['converted', 'shuffled'] as const)
       recipes.push({ sizeBytes: 3 * MiB + 512, clusterBytes: 64 * KiB, refcountBits, layout });
-  return recipes.map((recipe, index) => ({ ...recipe, seed: index + 1 }));
+  return recipes.map((recipe, index) => Object.assign(recipe, { seed: index + 1 }));
 }
 
 /** `zstd 64K clusters, shuffled, 5.0 MiB …` for a test's name. */
-export const describeRecipe = ({ seed: _, ...recipe }: Qcow2Recipe): string =>
+export const describeRecipe = (recipe: Qcow2Recipe): string =>
   Object.entries(recipe)
+    .filter(([name]) => name !== 'seed')
     .map(([name, value]) => (value === true ? name : `${name} ${value}`))
     .join(', ');

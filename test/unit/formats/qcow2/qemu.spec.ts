@@ -5,6 +5,7 @@ import { openDiskImage } from '../../../../src/formats/open.ts';
 import { extentsOf } from '../../../support/extents.ts';
 import {
   firstDifference,
+  forget,
   isLongRun,
   openFile,
   randomFrom,
@@ -20,7 +21,9 @@ const matrix = qcow2Matrix();
 const recipes = isLongRun ? matrix : sampleOf(matrix, 40, testSeed);
 
 describe(`Qcow2 as qemu-img writes it (${recipes.length} of ${matrix.length} images, OBRAZ_TEST_SEED=${testSeed})`, () => {
-  before(requireQemuImg);
+  before(function () {
+    requireQemuImg(this);
+  });
 
   for (const recipe of recipes) {
     it(`reads the bytes that qemu-img reads: ${describeRecipe(recipe)}`, async () => {
@@ -30,7 +33,9 @@ describe(`Qcow2 as qemu-img writes it (${recipes.length} of ${matrix.length} ima
       expect(image).to.include({ format: 'qcow2', sizeBytes: recipe.sizeBytes });
       await extentsOf(image, source.sizeBytes);
       const reader = diskImageReader(image, source);
-      expect(await firstDifference(reader, await rawOf(path, 'qcow2'))).to.equal(undefined);
+      await using raw = await rawOf(path, 'qcow2');
+      expect(await firstDifference(reader, raw.path)).to.equal(undefined);
+      await forget(path);
     });
   }
 
@@ -43,7 +48,8 @@ describe(`Qcow2 as qemu-img writes it (${recipes.length} of ${matrix.length} ima
     )) {
       const path = await makeQcow2(recipe);
       await using source = await openFile(path);
-      await using whole = await openFile(await rawOf(path, 'qcow2'));
+      await using raw = await rawOf(path, 'qcow2');
+      await using whole = await openFile(raw.path);
       // A cache of nearly nothing: pieces are evicted and read again.
       const image = await openDiskImage(source, { ...limits, maxTableBytes: 2 ** 20 });
       const reader = diskImageReader(image, source);
