@@ -14,9 +14,14 @@ export type Caller = Pick<Call, 'subject' | 'em'>;
  * @throws DomainError UNAUTHENTICATED without a subject, PERMISSION_DENIED when no role allows it.
  */
 export async function authorize(caller: Caller, permission: Permission, resource: Resource): Promise<Subject> {
-  const { subject } = caller;
-  if (subject === undefined) throw unauthenticated();
+  const subject = authenticated(caller);
   if (!isAllowed(subject, permission, resource)) throw permissionDenied(`Permission denied to ${describe(resource)}`);
+  return subject;
+}
+
+/** For methods that every authenticated caller may call. @throws DomainError UNAUTHENTICATED. */
+export function authenticated({ subject }: Caller): Subject {
+  if (subject === undefined) throw unauthenticated();
   return subject;
 }
 

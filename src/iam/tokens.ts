@@ -5,7 +5,8 @@ import { randomBytes } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { raw } from '@mikro-orm/core';
 import type { EntityManager } from '@mikro-orm/postgresql';
-import { DomainError, TransientError, unauthenticated } from '../platform/errors.ts';
+import { isTransientDatabaseError } from '../db/database-error.ts';
+import { TransientError, unauthenticated } from '../platform/errors.ts';
 import type { Subject } from './call.ts';
 import { RevokedToken } from './revoked-token.entity.ts';
 import { ServiceAccount } from './service-account.entity.ts';
@@ -14,7 +15,7 @@ import { readToken, type TokenClaims, writeToken } from './token-format.ts';
 
 export const maxTokenLifetimeMs = 12 * 3600 * 1000;
 
-const pollIntervalMs = 2_000;
+const defaultPollIntervalMs = 2_000;
 const maxStalenessMs = 10_000;
 /** Revocations are read again for this long, so that one which committed late, or raced with a check, is not missed. */
 const overlapMs = 60_000;
@@ -32,8 +33,11 @@ export interface TokenAuthorityOptions {
   forkEm: () => EntityManager;
   /** Hears of polls that fail, once per row of failures. */
   log?: { warn: (fields: object, text: string) => void } | undefined;
+  pollIntervalMs?: number;
   /** Milliseconds since 1970; for tests. */
   now?: () => number;
+  /** Milliseconds that never jump; for tests. */
+  monotonicNow?: () => number;
 }
 
 interface Remembered {
@@ -47,6 +51,8 @@ export class TokenAuthority implements AsyncDisposable {
   readonly #keys: SigningKeys;
   readonly #log: TokenAuthorityOptions['log'];
   readonly #now: () => number;
+  readonly #monotonicNow: () => number;
+  readonly #pollIntervalMs: number;
   readonly #stop = new AbortController();
   readonly #polling: Promise<void>;
   /** Good tokens by their text, oldest first. */
@@ -54,14 +60,17 @@ export class TokenAuthority implements AsyncDisposable {
   /** Checks under way, so that a burst of calls with one new token asks the database once. */
   readonly #checking = new Map<string, Promise<Subject>>();
   /** Monotonic: when the revocations were last read. */
-  #polledAt = performance.now();
+  #polledAt: number;
   #purgedAt = -Infinity;
 
-  private constructor({ forkEm, log, now = Date.now }: TokenAuthorityOptions, keys: SigningKeys) {
-    this.#forkEm = forkEm;
+  private constructor(options: TokenAuthorityOptions, keys: SigningKeys) {
+    this.#forkEm = options.forkEm;
     this.#keys = keys;
-    this.#log = log;
-    this.#now = now;
+    this.#log = options.log;
+    this.#now = options.now ?? Date.now;
+    this.#monotonicNow = options.monotonicNow ?? (() => performance.now());
+    this.#pollIntervalMs = options.pollIntervalMs ?? defaultPollIntervalMs;
+    this.#polledAt = this.#monotonicNow();
     this.#polling = this.#pollForever();
   }
 
@@ -93,7 +102,7 @@ export class TokenAuthority implements AsyncDisposable {
       this.#remembered.delete(token);
       return undefined;
     }
-    return performance.now() - this.#polledAt < maxStalenessMs ? entry.subject : undefined;
+    return this.#monotonicNow() - this.#polledAt < maxStalenessMs ? entry.subject : undefined;
   }
 
   /**
@@ -132,9 +141,29 @@ export class TokenAuthority implements AsyncDisposable {
     this.#forget(new Set([id]));
   }
 
+  /** Takes up what other processes revoked, and their keys. Called every 2 s. */
+  async refresh(): Promise<void> {
+    const startedAt = this.#monotonicNow();
+    const em = this.#forkEm();
+    const seconds = (startedAt - this.#polledAt + overlapMs) / 1000;
+    const revoked = await em.find(
+      RevokedToken,
+      { revokedAt: { $gt: raw('now() - make_interval(secs => ?)', [seconds]) } },
+      { fields: ['id'], disableIdentityMap: true },
+    );
+    this.#forget(new Set(revoked.map(({ id }) => id)));
+    await this.#forgetInactive(em);
+    await this.#keys.refresh(em);
+    this.#polledAt = startedAt;
+    if (startedAt - this.#purgedAt < purgeIntervalMs) return;
+    this.#purgedAt = startedAt;
+    await em.nativeDelete(RevokedToken, { expiresAt: { $lt: new Date(this.#now() - 2 * clockSkewMs) } });
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort();
-    await this.#polling;
+    // A poll may hang on a database that does not answer; it holds nothing.
+    await Promise.race([this.#polling, sleep(1_000, undefined, { ref: false })]);
   }
 
   #checkOnce(token: string): Promise<Subject> {
@@ -188,34 +217,16 @@ export class TokenAuthority implements AsyncDisposable {
     const { signal } = this.#stop;
     let failing = false;
     while (!signal.aborted) {
-      await sleep(pollIntervalMs, undefined, { signal, ref: false }).catch(() => {});
+      await sleep(this.#pollIntervalMs, undefined, { signal, ref: false }).catch(() => {});
       if (signal.aborted) return;
       try {
-        await this.#poll();
+        await this.refresh();
         failing = false;
       } catch (error) {
         if (!failing) this.#log?.warn({ err: error }, 'revoked tokens cannot be read; remembered tokens count for 10 s more');
         failing = true;
       }
     }
-  }
-
-  async #poll(): Promise<void> {
-    const startedAt = performance.now();
-    const em = this.#forkEm();
-    const seconds = (startedAt - this.#polledAt + overlapMs) / 1000;
-    const revoked = await em.find(
-      RevokedToken,
-      { revokedAt: { $gt: raw('now() - make_interval(secs => ?)', [seconds]) } },
-      { fields: ['id'], disableIdentityMap: true },
-    );
-    this.#forget(new Set(revoked.map(({ id }) => id)));
-    await this.#forgetInactive(em);
-    await this.#keys.refresh(em);
-    this.#polledAt = startedAt;
-    if (startedAt - this.#purgedAt < purgeIntervalMs) return;
-    this.#purgedAt = startedAt;
-    await em.nativeDelete(RevokedToken, { expiresAt: { $lt: new Date(this.#now() - 2 * clockSkewMs) } });
   }
 }
 
@@ -224,7 +235,7 @@ async function fromDatabase<Answer>(answer: Promise<Answer>): Promise<Answer> {
   try {
     return await answer;
   } catch (error) {
-    if (error instanceof DomainError) throw error;
+    if (!isTransientDatabaseError(error)) throw error;
     throw new TransientError('The token could not be checked. Try again.', { cause: error });
   }
 }

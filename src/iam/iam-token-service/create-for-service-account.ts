@@ -2,8 +2,8 @@ import type {
   CreateIamTokenForServiceAccountRequest,
   CreateIamTokenResponse,
 } from '../../../generated/yandex/cloud/iam/v1/iam_token_service.ts';
-import { failedPrecondition, notFound, unauthenticated } from '../../platform/errors.ts';
-import { authorize } from '../authorize.ts';
+import { failedPrecondition, notFound } from '../../platform/errors.ts';
+import { authenticated, authorize } from '../authorize.ts';
 import type { Method } from '../call.ts';
 import { ServiceAccount } from '../service-account.entity.ts';
 import type { IamTokenParts } from './iam-token-methods.ts';
@@ -12,10 +12,10 @@ import type { IamTokenParts } from './iam-token-methods.ts';
 export const createIamTokenForServiceAccount =
   ({ authority }: IamTokenParts): Method<CreateIamTokenForServiceAccountRequest, CreateIamTokenResponse> =>
   async ({ serviceAccountId }, call) => {
-    if (call.subject === undefined) throw unauthenticated();
+    const caller = authenticated(call);
     const account = await call.em.findOne(ServiceAccount, { id: serviceAccountId });
     if (account === null) throw notFound('Service account', serviceAccountId);
-    if (call.subject.id !== account.id) {
+    if (caller.id !== account.id) {
       const { id, folderId } = account;
       await authorize(call, 'iam.serviceAccounts.createToken', { kind: 'iam.serviceAccount', id, folderId });
     }

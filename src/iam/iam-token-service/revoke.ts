@@ -1,6 +1,6 @@
 import type { RevokeIamTokenRequest, RevokeIamTokenResponse } from '../../../generated/yandex/cloud/iam/v1/iam_token_service.ts';
-import { DomainError, invalidArgument, unauthenticated } from '../../platform/errors.ts';
-import { authorize } from '../authorize.ts';
+import { DomainError, invalidArgument } from '../../platform/errors.ts';
+import { authenticated, authorize } from '../authorize.ts';
 import type { Method } from '../call.ts';
 import { ServiceAccount } from '../service-account.entity.ts';
 import type { TokenClaims } from '../token-format.ts';
@@ -10,10 +10,10 @@ import type { IamTokenParts } from './iam-token-methods.ts';
 export const revokeIamToken =
   ({ authority }: IamTokenParts): Method<RevokeIamTokenRequest, RevokeIamTokenResponse> =>
   async ({ iamToken }, call) => {
-    if (call.subject === undefined) throw unauthenticated();
+    const caller = authenticated(call);
     const claims = readClaims(() => authority.read(iamToken));
     const { id } = claims.subject;
-    if (id !== call.subject.id) {
+    if (id !== caller.id) {
       const account = await call.em.findOne(ServiceAccount, { id });
       const folder = account === null ? {} : { folderId: account.folderId };
       await authorize(call, 'iam.serviceAccounts.revokeToken', { kind: 'iam.serviceAccount', id, ...folder });

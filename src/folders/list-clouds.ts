@@ -1,0 +1,21 @@
+import type { ListCloudsRequest, ListCloudsResponse } from '../../generated/yandex/cloud/resourcemanager/v1/cloud_service.ts';
+import { type ListDefinition, listPage } from '../db/listing/list-page.ts';
+import { authenticated } from '../iam/authorize.ts';
+import type { Method } from '../iam/call.ts';
+import { Cloud } from '../iam/hierarchy/cloud.entity.ts';
+import { toCloudMessage } from './cloud.mapper.ts';
+
+const clouds: ListDefinition<Cloud> = {
+  method: 'yandex.cloud.resourcemanager.v1.CloudService/List',
+  entity: Cloud,
+  fields: { name: { type: 'text' } },
+};
+
+/** Clouds have no parent whose roles could allow the list: every authenticated caller may ask. */
+export const listClouds: Method<ListCloudsRequest, ListCloudsResponse> = async (request, call) => {
+  const { organizationId, pageSize, pageToken, filter } = request;
+  authenticated(call);
+  const scope = organizationId === '' ? {} : { organizationId };
+  const page = await listPage(call.em, clouds, { scope, pageSize, pageToken, filter });
+  return { clouds: page.items.map(toCloudMessage), nextPageToken: page.nextPageToken };
+};

@@ -1,0 +1,10 @@
+import type { EntityManager } from '@mikro-orm/postgresql';
+import { Cloud } from '../iam/hierarchy/cloud.entity.ts';
+import { notFound } from '../platform/errors.ts';
+
+/** @throws DomainError NOT_FOUND. */
+export async function requireCloud(em: EntityManager, id: string): Promise<Cloud> {
+  const cloud = await em.findOne(Cloud, { id });
+  if (cloud === null) throw notFound('Cloud', id);
+  return cloud;
+}
