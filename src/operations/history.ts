@@ -1,0 +1,66 @@
+// Operations that ended are kept for a while, then go. So do idempotency keys, whose promise is 24 h.
+import { setTimeout as delay } from 'node:timers/promises';
+import type { EntityManager } from '@mikro-orm/postgresql';
+import { query } from '../db/bound-query.ts';
+import { idempotencyWindowMs } from './idempotency.ts';
+
+export interface HistoryBounds {
+  /** Counted from the operation's beginning. Default: 30 days. */
+  keepOperationsMs?: number;
+  /** Default: 24 h, as documented; less breaks the promise. */
+  keepKeysMs?: number;
+}
+
+const dayMs = 24 * 60 * 60 * 1000;
+/** Rows in one statement, so that none is long. */
+const batchRows = 1_000;
+
+/** Removes what is older than the bounds; answers how many rows of each went. An operation that is not done is never removed. */
+export async function removeHistory(
+  em: EntityManager,
+  bounds: HistoryBounds = {},
+  signal?: AbortSignal,
+): Promise<{ operations: number; keys: number }> {
+  const { keepOperationsMs = 30 * dayMs, keepKeysMs = idempotencyWindowMs } = bounds;
+  return {
+    operations: await removeOlder(em, 'operations', 'done', keepOperationsMs, signal),
+    keys: await removeOlder(em, 'idempotency_keys', 'true', keepKeysMs, signal),
+  };
+}
+
+async function removeOlder(
+  em: EntityManager,
+  table: 'operations' | 'idempotency_keys',
+  condition: string,
+  keepMs: number,
+  signal: AbortSignal | undefined,
+): Promise<number> {
+  let removed = 0;
+  while (true) {
+    if (signal?.aborted === true) break;
+    const [row] = await query<{ count: number }>(
+      em,
+      `with old as materialized (
+         select ctid from ${table} where created_at < now() - $1 * interval '1 millisecond' and ${condition}
+         order by created_at limit $2 for update skip locked
+       ), gone as (delete from ${table} using old where ${table}.ctid = old.ctid returning 1)
+       select count(*)::int as count from gone`,
+      [keepMs, batchRows],
+    );
+    removed += row!.count;
+    if (row!.count < batchRows) break;
+  }
+  return removed;
+}
+
+/** Removes history now and then until `signal` fires. A database that is away is met again at the next time. */
+export async function keepHistoryShort(
+  fork: () => EntityManager,
+  signal: AbortSignal,
+  options: HistoryBounds & { intervalMs?: number } = {},
+): Promise<void> {
+  while (!signal.aborted) {
+    await removeHistory(fork(), options, signal).catch(() => {});
+    await delay(options.intervalMs ?? 10 * 60 * 1000, undefined, { signal }).catch(() => {});
+  }
+}

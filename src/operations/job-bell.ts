@@ -1,0 +1,103 @@
+// Wakes runners: those of this process in memory, those of others by NOTIFY, sent outside of the transaction that made the work (a
+// NOTIFY inside would serialise every commit) and coalesced: however often it rings, one is under way and at most one waits.
+//
+// A ring is a hint. It may be lost, late or doubled; runners also look once a second.
+import { randomUUID } from 'node:crypto';
+import type { EntityManager } from '@mikro-orm/postgresql';
+import { query } from '../db/bound-query.ts';
+
+export const jobChannel = 'obraz_jobs';
+
+/** More ids than this are not named: everybody looks at all that it runs. NOTIFY carries at most 8,000 bytes. */
+const maxNamedIds = 100;
+
+export interface JobListener {
+  /** There may be a job to claim. */
+  onWork(): void;
+  /** Somebody wants these operations cancelled; `undefined`: any may be meant. */
+  onCancel(operationIds: readonly string[] | undefined): void;
+  /** These operations have ended. */
+  onEnded?(operationId: string): void;
+}
+
+interface Notice {
+  from: string;
+  /** Absent: none; null: too many to name. */
+  cancelled?: string[] | null;
+}
+
+export class JobBell {
+  readonly #id = randomUUID();
+  readonly #fork: () => EntityManager;
+  readonly #listeners = new Set<JobListener>();
+  #cancelled = new Set<string>();
+  #isWaiting = false;
+  #isSending = false;
+
+  /** `fork` answers an EntityManager outside of any transaction. */
+  constructor(fork: () => EntityManager) {
+    this.#fork = fork;
+  }
+
+  subscribe(listener: JobListener): Disposable {
+    this.#listeners.add(listener);
+    return { [Symbol.dispose]: () => this.#listeners.delete(listener) };
+  }
+
+  /** Call it after the commit that made jobs due; `cancelled` names operations that were flagged in it. */
+  ring(cancelled: readonly string[] = []): void {
+    for (const listener of this.#listeners) {
+      if (cancelled.length > 0) listener.onCancel(cancelled);
+      listener.onWork();
+    }
+    for (const id of cancelled) this.#cancelled.add(id);
+    this.#isWaiting = true;
+    if (!this.#isSending) void this.#send();
+  }
+
+  /** Call it after the commit that ended an operation. Local: other processes look at the row. */
+  ended(operationId: string): void {
+    for (const listener of this.#listeners) listener.onEnded?.(operationId);
+  }
+
+  /** What came by LISTEN. Whatever else may write to the channel, the worst that it does is a look. */
+  hear(payload: string): void {
+    const notice = parseNotice(payload);
+    if (notice?.from === this.#id) return;
+    for (const listener of this.#listeners) {
+      if (notice === undefined || notice.cancelled === null) listener.onCancel(undefined);
+      else if (notice.cancelled !== undefined) listener.onCancel(notice.cancelled);
+      listener.onWork();
+    }
+  }
+
+  async #send(): Promise<void> {
+    this.#isSending = true;
+    try {
+      while (this.#isWaiting) {
+        this.#isWaiting = false;
+        const cancelled = [...this.#cancelled];
+        this.#cancelled = new Set();
+        const notice: Notice = { from: this.#id };
+        if (cancelled.length > 0) notice.cancelled = cancelled.length > maxNamedIds ? null : cancelled;
+        // A database that is away needs no word of it here: whoever made the work has got the error or will, and runners look again.
+        await query(this.#fork(), 'select pg_notify($1, $2)', [jobChannel, JSON.stringify(notice)]).catch(() => {});
+      }
+    } finally {
+      this.#isSending = false;
+    }
+  }
+}
+
+function parseNotice(payload: string): Notice | undefined {
+  try {
+    const notice = JSON.parse(payload) as Partial<Notice> | null;
+    if (typeof notice?.from !== 'string') return undefined;
+    const { from, cancelled } = notice;
+    const isList = Array.isArray(cancelled) && cancelled.every((id) => typeof id === 'string');
+    if (cancelled === undefined || cancelled === null || isList) return notice as Notice;
+    return { from, cancelled: null };
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,44 @@
+// The work behind an operation that is not done: what runners lease. The row goes in the transaction that ends the operation.
+//
+// Instants here are the database's: they are written and compared with its clock alone (job-queries.ts). The payload may hold secrets
+// (signed URLs): it is never logged, and is deleted with the row.
+import { defineEntity, p } from '@mikro-orm/core';
+import { instant, text } from '../db/columns.ts';
+
+const JobSchema = defineEntity({
+  name: 'Job',
+  tableName: 'jobs',
+  properties: {
+    operationId: text().primary(),
+    /** Names the handler. */
+    kind: text(),
+    payload: p.json<unknown>(),
+    /** What an attempt left for the next one. */
+    checkpoint: p.json<unknown>().nullable(),
+    /** Roots of layers that garbage collection must keep while this row is there. */
+    pinnedRoots: p.array().columnType('text[]').default([]),
+    /** Rises with every claim; with the id it is the fence: only the latest attempt changes anything. */
+    attempt: p.integer().default(0),
+    /** Claims in a row without a new checkpoint, the present one included. */
+    stalledAttempts: p.integer().default(0),
+    /** Not claimed before. Cut to milliseconds, never rounded up: a new job is due the moment it is there. */
+    runAt: instant(),
+    /** While it lies ahead, the job belongs to `leaseOwner`. */
+    leaseUntil: instant().nullable(),
+    leaseOwner: text().nullable(),
+    cancelRequested: p.boolean().default(false),
+    /** Not claimed while that operation's job exists. */
+    afterOperationId: text().nullable(),
+    /** Why the last attempt failed, fit for the caller to read. */
+    lastError: text().nullable(),
+  },
+  indexes: [
+    { name: 'jobs_run_at_index', properties: ['runAt'] },
+    { name: 'jobs_cancel_requested_index', properties: ['operationId'], where: 'cancel_requested' },
+    { name: 'jobs_after_operation_index', properties: ['afterOperationId'], where: 'after_operation_id is not null' },
+  ],
+});
+
+export class Job extends JobSchema.class {}
+JobSchema.setClass(Job);
+export { JobSchema };
