@@ -1,0 +1,84 @@
+// Makes entries of folders durable: fsync of the folder, many renames by one. The file system's journal does the same for folders that
+// are synced at the same moment, so puts into different folders run side by side.
+import fs from 'node:fs';
+import path from 'node:path';
+import { closeFile, fullSync, makeFolder, openFile } from './file-calls.ts';
+import { codeOf, isMissing } from './file-errors.ts';
+
+export class FolderSync {
+  readonly #root: string;
+  /** Folders whose own entries in their parents this process has made durable. */
+  readonly #ensured = new Set<string>();
+  readonly #rounds = new Map<string, { running: Promise<void>; next: Promise<void> | undefined }>();
+
+  /** @param root an absolute path; it exists and is durable. */
+  constructor(root: string) {
+    this.#root = root;
+  }
+
+  /** Resolves when every entry that the folder has now is durable. */
+  sync(folder: string): Promise<void> {
+    const round = this.#rounds.get(folder);
+    if (round === undefined) return this.#start(folder);
+    // The sync that runs may have begun before the caller's rename: wait for the one after it, with all others who came meanwhile.
+    round.next ??= round.running.then(
+      () => this.#start(folder),
+      () => this.#start(folder),
+    );
+    return round.next;
+  }
+
+  #start(folder: string): Promise<void> {
+    const running = syncFolder(folder).finally(() => {
+      const round = this.#rounds.get(folder);
+      if (round?.running === running && round.next === undefined) this.#rounds.delete(folder);
+    });
+    this.#rounds.set(folder, { running, next: undefined });
+    return running;
+  }
+
+  /** Makes sure that `folder`, below the root, exists and would survive a power loss, with every folder above it. */
+  async ensure(folder: string): Promise<void> {
+    if (folder === this.#root || this.#ensured.has(folder)) return;
+    const parent = path.dirname(folder);
+    await this.ensure(parent);
+    try {
+      await makeFolder(folder, { mode: 0o700 });
+    } catch (error) {
+      if (codeOf(error) !== 'EEXIST') throw error;
+    }
+    // Also when it was there: whoever made it may have died before its own sync.
+    await this.sync(parent);
+    this.#ensured.add(folder);
+  }
+
+  /** A folder turned out to be missing. */
+  forget(): void {
+    this.#ensured.clear();
+  }
+}
+
+async function syncFolder(folder: string): Promise<void> {
+  const descriptor = await openFile(folder, fs.constants.O_RDONLY, 0);
+  try {
+    await fullSync(descriptor);
+  } catch (error) {
+    // A few network and user-space file systems cannot sync a folder, and write its entries at once.
+    if (codeOf(error) !== 'EINVAL' && codeOf(error) !== 'ENOTSUP') throw error;
+  } finally {
+    await closeFile(descriptor);
+  }
+}
+
+/** Creates an absolute folder and what is missing above it; durable. */
+export async function makeDurableFolder(folder: string): Promise<void> {
+  try {
+    await makeFolder(folder, { mode: 0o700 });
+  } catch (error) {
+    if (codeOf(error) === 'EEXIST') return;
+    if (!isMissing(error)) throw error;
+    await makeDurableFolder(path.dirname(folder));
+    return makeDurableFolder(folder);
+  }
+  await syncFolder(path.dirname(folder));
+}
