@@ -4,7 +4,8 @@ import { edgedSource, readEdges } from './file-edges.ts';
 import { openQcow2 } from './qcow2/index.ts';
 import { openRaw } from './raw/index.ts';
 import { recogniseFormat } from './recognise.ts';
-import { refuseForeign } from './refusal.ts';
+import { openVhd } from './vhd/index.ts';
+import { openVmdk } from './vmdk/index.ts';
 
 /**
  * @throws DomainError INVALID_ARGUMENT naming what is wrong and what helps, when the file is not an image that can be read whole and
@@ -20,7 +21,8 @@ export const openDiskImage: OpenDiskImage = async (source, limits, signal): Prom
     case 'qcow2':
       return openQcow2(edged, limits, signal);
     case 'vmdk':
+      return openVmdk(edged, limits, signal);
     case 'vhd':
-      throw refuseForeign(`a ${format.toUpperCase()} image`, 'VMDK and VHD are not read yet: convert it to Qcow2.');
+      return openVhd(edged, limits, signal);
   }
 };

@@ -1,0 +1,1 @@
+export { openVmdk } from './image.ts';
