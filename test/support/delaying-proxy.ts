@@ -53,9 +53,14 @@ function carry(from: Socket, to: Socket, { oneWayMs, bytesPerSecond = Number.POS
   let lineFreeAt = 0;
   let timer: NodeJS.Timeout | undefined;
 
+  const resumeIfRoom = () => {
+    if (bytesUnderWay + to.writableLength < maxBytesUnderWay) from.resume();
+  };
   const deliver = () => {
     timer = undefined;
     const now = performance.now();
+    // One system call for all that is due.
+    to.cork();
     while (underWay.length > 0 && underWay[0]!.dueAt <= now + 0.5) {
       const { bytes } = underWay.shift()!;
       if (to.destroyed) return;
@@ -65,16 +70,18 @@ function carry(from: Socket, to: Socket, { oneWayMs, bytesPerSecond = Number.POS
         to.write(bytes);
       }
     }
-    if (bytesUnderWay < maxBytesUnderWay) from.resume();
+    to.uncork();
+    resumeIfRoom();
     if (underWay.length > 0) timer = setTimeout(deliver, Math.max(1, underWay[0]!.dueAt - performance.now()));
   };
   const depart = (bytes: Buffer | null) => {
     lineFreeAt = Math.max(lineFreeAt, performance.now()) + ((bytes?.length ?? 0) * 1000) / bytesPerSecond;
     underWay.push({ bytes, dueAt: lineFreeAt + oneWayMs });
     bytesUnderWay += bytes?.length ?? 0;
-    if (bytesUnderWay >= maxBytesUnderWay) from.pause();
+    if (bytesUnderWay + to.writableLength >= maxBytesUnderWay) from.pause();
     timer ??= setTimeout(deliver, oneWayMs);
   };
+  to.on('drain', resumeIfRoom);
   from.on('data', depart).on('end', () => depart(null));
   from.on('close', () => {
     // A reset arrives at once: what was under way is lost with it.
