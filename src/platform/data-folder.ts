@@ -3,7 +3,7 @@
 import { mkdir, readFile, realpath, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { tryExclusiveLock } from './exclusive-lock.ts';
+import { takeExclusiveLock } from './exclusive-lock.ts';
 import { StartError } from './start-error.ts';
 
 export interface DataFolder extends AsyncDisposable {
@@ -27,7 +27,7 @@ export async function openDataFolder(folder: string): Promise<DataFolder> {
     const real = await realpath(absolute);
     const lockFile = path.join(real, 'lock');
     await refuseOtherUsersFolder(real, lockFile);
-    const lock = tryExclusiveLock(lockFile);
+    const lock = await takeExclusiveLock(lockFile);
     if (lock === undefined) throw await inUse(real);
     await writeOwner(real);
     return {
@@ -99,7 +99,7 @@ async function inUse(folder: string): Promise<StartError> {
 
 // The lock is certain, the file is for the message alone: a holder that has just taken the lock may not have written it yet.
 async function readOwner(folder: string): Promise<Owner | undefined> {
-  for (let attempt = 0; attempt < 25; attempt += 1) {
+  for (let attempt = 0; attempt < 15; attempt += 1) {
     const text = await readFile(ownerFile(folder), 'utf8').catch(() => '');
     const owner = parseOwner(text);
     if (owner !== undefined && isAlive(owner.pid)) return owner;

@@ -7,32 +7,48 @@
 // Never open the lock file by other means in the process that holds it: closing any descriptor of it would release the lock.
 import { accessSync, closeSync, constants, openSync } from 'node:fs';
 import type * as sqliteModule from 'node:sqlite';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 const sqliteBusy = 5;
 
 // A lock whose object is collected would be released; what is here is not collected.
 const held = new Set<sqliteModule.DatabaseSync>();
 
+// SQLite takes the lock in steps, and two that take them at the same moment may both be refused: a refusal counts when it is repeated.
+const attempts = 5;
+const pauseMs = 20;
+
 /**
- * Takes the lock without waiting; undefined when another holds it (in this process or any other). Made when missing, mode 0600.
+ * Takes the lock; undefined when another holds it (in this process or any other). The file is made when missing, mode 0600.
  * @throws the file system's error when the file cannot be made or opened for writing, or when it knows no locks.
  */
-export function tryExclusiveLock(file: string): Disposable | undefined {
+export async function takeExclusiveLock(file: string): Promise<Disposable | undefined> {
   makeWritable(file);
+  for (let attempt = 1; ; attempt += 1) {
+    const database = lock(file);
+    if (database !== undefined) {
+      held.add(database);
+      return {
+        [Symbol.dispose]() {
+          if (held.delete(database)) database.close();
+        },
+      };
+    }
+    if (attempt === attempts) return undefined;
+    await sleep(Math.random() * pauseMs);
+  }
+}
+
+function lock(file: string): sqliteModule.DatabaseSync | undefined {
   const database = new (sqlite().DatabaseSync)(file);
   try {
     database.exec('PRAGMA journal_mode = OFF; BEGIN EXCLUSIVE');
+    return database;
   } catch (error) {
     database.close();
     if ((error as { errcode?: number }).errcode === sqliteBusy) return undefined;
     throw error;
   }
-  held.add(database);
-  return {
-    [Symbol.dispose]() {
-      if (held.delete(database)) database.close();
-    },
-  };
 }
 
 // SQLite would make the file for everyone to read, and open one that it may not write without a word. A file that is there is not

