@@ -2,7 +2,7 @@
 // `node scripts/check-migrations.ts --create <name>` writes the migration that is missing.
 import { createOrm } from '../src/db/orm.ts';
 import { entities } from '../src/entities.ts';
-import { testDatabase } from '../test/support/postgres.ts';
+import { stopTestCluster, testDatabase } from '../test/support/postgres.ts';
 
 const database = await testDatabase();
 const orm = await createOrm({ url: database.url, entities, poolSize: 2 });
@@ -23,4 +23,5 @@ try {
 } finally {
   await orm.close(true);
   await database.dispose();
+  await stopTestCluster();
 }

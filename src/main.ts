@@ -19,8 +19,8 @@ const commands: Record<string, Command> = {
     await serve(readConfig(environment));
   },
   async migrate(environment) {
-    const { withDatabase } = await import('./app.ts');
-    await withDatabase(readConfig(environment), async () => {});
+    const { migrateOnly } = await import('./app.ts');
+    await migrateOnly(readConfig(environment));
     process.stdout.write('the database is up to date\n');
   },
   async token(environment) {

@@ -9,13 +9,22 @@ export async function serve(config: Config): Promise<void> {
   const stop = new AbortController();
   // The first signal asks for an orderly stop. Ctrl-C reaches the whole group, so npm and a shell may repeat it: repeats change nothing.
   for (const name of stopSignals) process.on(name, () => stop.abort(name));
-  await using app = await startApp(config, stop.signal);
+  const starting = startApp(config, stop.signal);
+  // Stopped before it was ready: what had been started is gone again, and that is no failure.
+  await starting.catch(() => {});
+  if (stop.signal.aborted) {
+    await starting.then((started) => started[Symbol.asyncDispose]()).catch(() => {});
+    return;
+  }
+  await using app = await starting;
   process.stdout.write(banner(app));
   process.stdout.write('obraz is ready\n');
+  void app.failed.then((error) => stop.abort(error));
   await new Promise<void>((resolve) => {
     if (stop.signal.aborted) resolve();
     else stop.signal.addEventListener('abort', () => resolve(), { once: true });
   });
+  if (stop.signal.reason instanceof Error) throw stop.signal.reason;
   process.stdout.write(`obraz is stopping (${String(stop.signal.reason)})\n`);
 }
 

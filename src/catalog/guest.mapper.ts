@@ -47,6 +47,7 @@ export function fromHardwareGenerationMessage(
       return { kind: 'legacy', pciTopology: 'V1' };
     case PCITopology.PCI_TOPOLOGY_V2:
       return { kind: 'legacy', pciTopology: 'V2' };
+    case PCITopology.UNRECOGNIZED:
     default:
       throw invalidArgument(
         'hardware_generation.legacy_features.pci_topology',

@@ -18,6 +18,6 @@ export const createOrm = (options: OrmOptions): Promise<MikroORM> =>
       forceUtcTimezone: true,
       pool: { min: 0, max: options.poolSize, idleTimeoutMillis: 60_000 },
       extensions: [Migrator],
-      migrations: { path: `${import.meta.dirname}/migrations`, emit: 'ts', snapshot: false },
+      migrations: { path: `${import.meta.dirname}/migrations`, emit: 'ts', snapshot: false, silent: true },
     }),
   );

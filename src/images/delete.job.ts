@@ -1,10 +1,9 @@
 // Ends the delete of an image whose import was still running: waits until the cancelled import has ended, which removes the image, and
 // removes what is left when the import had no say any more.
-import { Empty } from '../../generated/google/protobuf/empty.ts';
 import { removeBindings } from '../iam/access-bindings.ts';
 import type { JobHandler } from '../operations/job-handler.ts';
 import type { Operations } from '../operations/operations.ts';
-import { pack } from '../operations/pack.ts';
+import { packedEmpty } from '../operations/pack.ts';
 import { Image } from './image.entity.ts';
 
 export type DeletePayload = { imageId: string };
@@ -18,7 +17,7 @@ export const deleteImageJob = (operations: Operations): JobHandler<DeletePayload
     return async (em) => {
       await removeBindings(em, { kind: 'compute.image', id: imageId });
       await em.nativeDelete(Image, { id: imageId });
-      return pack(Empty, {});
+      return packedEmpty;
     };
   },
   // A delete is never given up half-way; the image stays DELETING until a later attempt ends it.

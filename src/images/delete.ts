@@ -1,12 +1,11 @@
 // Delete image. A READY image goes in the method's own transaction; its bytes are left to garbage collection, since disks and other
 // images may share them. A CREATING one is marked, its import is cancelled, and a job ends the delete when the import has ended.
 import { DeleteImageMetadata, type DeleteImageRequest } from '../../generated/yandex/cloud/compute/v1/image_service.ts';
-import { Empty } from '../../generated/google/protobuf/empty.ts';
 import type { Operation as OperationMessage } from '../../generated/yandex/cloud/operation/operation.ts';
 import { removeBindings } from '../iam/access-bindings.ts';
 import { authorize } from '../iam/authorize.ts';
 import type { Method } from '../iam/call.ts';
-import { pack } from '../operations/pack.ts';
+import { pack, packedEmpty } from '../operations/pack.ts';
 import type { ImageParts } from './image-parts.ts';
 import { changeStatus } from './image-status.ts';
 import { deleteJobKind, type DeletePayload } from './delete.job.ts';
@@ -32,6 +31,6 @@ export const deleteImage =
       }
       await removeBindings(em, { kind: 'compute.image', id });
       em.remove(image);
-      return { ...operation, response: pack(Empty, {}) };
+      return { ...operation, response: packedEmpty };
     });
   };

@@ -18,3 +18,6 @@ export const pack = <Message>(codec: MessageCodec<Message>, message: Message): P
   typeUrl: `type.googleapis.com/${codec.$type}`,
   value: codec.encode(message).finish(),
 });
+
+/** google.protobuf.Empty: the response of an operation that leaves nothing, such as a delete. */
+export const packedEmpty: PackedMessage = { typeUrl: 'type.googleapis.com/google.protobuf.Empty', value: new Uint8Array(0) };

@@ -16,9 +16,12 @@ const image = Image.fromPartial({
   os: { type: 1 },
 });
 const server = new Server();
-server.addService({ get: ImageServiceService.get } as never, {
-  get: (_call: unknown, answer: (error: null, message: Image) => void) => answer(null, image),
-});
+server.addService(
+  { get: ImageServiceService.get },
+  {
+    get: (_call: unknown, answer: (error: null, message: Image) => void) => answer(null, image),
+  },
+);
 server.bindAsync('127.0.0.1:0', ServerCredentials.createInsecure(), (error, port) => {
   if (error !== null) throw error;
   console.log(`listening 127.0.0.1:${port}`);

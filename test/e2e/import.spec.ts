@@ -5,8 +5,9 @@ import { status } from '@grpc/grpc-js';
 import { ObrazClient, imageIdOf } from '../support/client.ts';
 import { firstDifference, isLongRun, rawOf, requireQemuImg, sampleOf, testSeed } from '../support/images.ts';
 import { Obraz } from '../support/obraz.ts';
+import { type TestDatabase, testDatabase } from '../support/postgres.ts';
 import { type Qcow2Recipe, describeRecipe, makeQcow2, qcow2Matrix } from '../support/qcow2-recipes.ts';
-import { blobDirectoryOf, databaseUrlOf, openStoredImage } from '../support/stored-image.ts';
+import { blobDirectoryOf, openStoredImage } from '../support/stored-image.ts';
 import { startWebServer } from '../support/web-server.ts';
 
 const uri = (value: string) => ({ $case: 'uri', value }) as const;
@@ -14,20 +15,23 @@ const MiB = 1024 * 1024;
 
 describe(`import end to end (OBRAZ_TEST_SEED=${testSeed})`, function () {
   this.timeout(300_000);
+  let database: TestDatabase;
   let obraz: Obraz;
   let client: ObrazClient;
 
   before(async () => {
-    obraz = await Obraz.start();
+    database = await testDatabase();
+    obraz = await Obraz.start({ environment: { DATABASE_URL: database.url } });
     client = await ObrazClient.of(obraz);
   });
 
   after(async () => {
     client?.[Symbol.dispose]();
     await obraz?.[Symbol.asyncDispose]();
+    await database?.dispose();
   });
 
-  const storedImage = async (id: string) => openStoredImage(await databaseUrlOf(obraz), blobDirectoryOf(obraz.dataDirectory), id);
+  const storedImage = (id: string) => openStoredImage(database.url, blobDirectoryOf(obraz.dataDirectory), id);
 
   describe('of images that qemu-img made', () => {
     before(function () {

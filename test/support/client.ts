@@ -21,6 +21,7 @@ import type { Obraz } from './obraz.ts';
 type UnaryMethod<Request, Response> = (
   request: Request,
   metadata: Metadata,
+  options: Partial<CallOptions>,
   answer: (error: ServiceError | null, response: Response) => void,
 ) => ClientUnaryCall;
 
@@ -32,7 +33,7 @@ export const unary = <Request, Response>(
   metadata = new Metadata(),
 ): Promise<Response> =>
   new Promise((resolve, reject) => {
-    method.call(client, request, metadata, (error, response) => (error === null ? resolve(response) : reject(error)));
+    method.call(client, request, metadata, {}, (error, response) => (error === null ? resolve(response) : reject(error)));
   });
 
 export class ObrazClient implements Disposable {
@@ -56,12 +57,12 @@ export class ObrazClient implements Disposable {
   }
 
   /** Starts a create in the client's folder. */
-  createImage(request: Partial<CreateImageRequest>): Promise<Operation> {
+  createImage(request: Partial<CreateImageRequest>, metadata = this.metadata): Promise<Operation> {
     return unary(
       this.images,
       this.images.create,
       CreateImageRequest.fromPartial({ folderId: this.folderId, ...request }),
-      this.metadata,
+      metadata,
     );
   }
 

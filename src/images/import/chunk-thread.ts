@@ -21,7 +21,14 @@ const options = workerData as ThreadOptions;
 const storage: Promise<Storage> = openStorage(options.storage);
 const sources = new Map<number, Promise<ByteSource>>();
 const tasks = new Map<number, AbortController>();
-const freeBuffers: ChunkBuffer[] = [];
+const freeSlots: Slot[] = [];
+
+/** The memory of one chunk under way, used again and again. */
+interface Slot {
+  chunk: ChunkBuffer;
+  /** Where packed file bytes arrive; grows to what a range has needed. */
+  fetched: Uint8Array;
+}
 
 /** Neighbours in the file are fetched together; what lies in a small gap costs less than another request. */
 const mergeLimits = { maxGapBytes: 16 * 1024, maxRangeBytes: 4 * 1024 * 1024 };
@@ -52,24 +59,25 @@ async function closeSource(sourceId: number): Promise<void> {
 async function run(taskId: number, sourceId: number, plan: ChunkPlan): Promise<void> {
   const controller = new AbortController();
   tasks.set(taskId, controller);
-  const buffer = freeBuffers.pop() ?? new ChunkBuffer();
+  const slot = freeSlots.pop() ?? { chunk: new ChunkBuffer(), fetched: new Uint8Array(0) };
   let answer: FromThread;
   try {
     const source = await sources.get(sourceId);
     if (source === undefined) throw new Error(`source ${sourceId} is not open`);
-    const bytesFetched = await fill(buffer.data, source, plan, controller.signal);
-    const address = await (await storage).chunks.store(buffer, controller.signal);
+    const bytesFetched = await fill(slot, source, plan, controller.signal);
+    const address = await (await storage).chunks.store(slot.chunk, controller.signal);
     answer = { kind: 'stored', taskId, address, bytesFetched };
   } catch (error) {
     answer = { kind: 'failed', taskId, error: toPosted(error) };
   }
-  freeBuffers.push(buffer);
+  freeSlots.push(slot);
   tasks.delete(taskId);
   port.postMessage(answer);
 }
 
-/** Puts the chunk's guest bytes into `data`, zeros behind the end of the disk. Answers how many bytes were read for it. */
-async function fill(data: Uint8Array, source: ByteSource, plan: ChunkPlan, signal: AbortSignal): Promise<number> {
+/** Puts the chunk's guest bytes into the slot, zeros behind the end of the disk. Answers how many bytes were read for it. */
+async function fill(slot: Slot, source: ByteSource, plan: ChunkPlan, signal: AbortSignal): Promise<number> {
+  const { data } = slot.chunk;
   const base = plan.index * data.length;
   for (const extent of plan.extents) {
     if (extent.kind === 'zero') data.fill(0, extent.offset - base, extent.offset - base + extent.length);
@@ -84,7 +92,8 @@ async function fill(data: Uint8Array, source: ByteSource, plan: ChunkPlan, signa
       await source.read(data.subarray(first!.offset - base, first!.offset - base + first!.length), range.at, signal);
       continue;
     }
-    const bytes = new Uint8Array(range.length);
+    if (slot.fetched.length < range.length) slot.fetched = new Uint8Array(range.length);
+    const bytes = slot.fetched.subarray(0, range.length);
     await source.read(bytes, range.at, signal);
     assemble(data, base, range.extents, bytes, range.at);
   }

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import type { DiskImage, Extent } from '../../../../src/formats/disk-image.ts';
 import { planChunks, type ChunkPlan } from '../../../../src/images/import/plan.ts';
 

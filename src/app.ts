@@ -1,0 +1,156 @@
+// The composition root: the only file that knows every part. Parts are created in the order in which they need each other, and
+// disposed of in the reverse: calls end first, then jobs are given back, PostgreSQL stops last.
+import { mkdir, readFile, rm } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
+import path from 'node:path';
+import type { Config } from './config.ts';
+import { type Database, openDatabase } from './database.ts';
+import { ensureAdminKey } from './iam/admin-key.ts';
+import { keepAdminToken } from './iam/admin-token.ts';
+import { addSecret } from './iam/server-secrets.ts';
+import { TokenAuthority } from './iam/tokens.ts';
+import { deleteImageJob } from './images/delete.job.ts';
+import { ChunkPool } from './images/import/chunk-pool.ts';
+import { importJob } from './images/import/import.job.ts';
+import { keepHistoryShort } from './operations/history.ts';
+import { JobBell } from './operations/job-bell.ts';
+import type { JobHandler } from './operations/job-handler.ts';
+import { Operations } from './operations/operations.ts';
+import { Runner } from './operations/runner.ts';
+import { openDataFolder } from './platform/data-folder.ts';
+import { createLog } from './platform/log.ts';
+import { Metrics } from './platform/metrics.ts';
+import { replaceFile } from './platform/replace-file.ts';
+import { StartError } from './platform/start-error.ts';
+import { parseImportAllow, UrlPolicy, type UrlPolicyRules } from './sources/url-policy.ts';
+import { StoreFormatError } from './storage/format.ts';
+import { openStorage, type Storage } from './storage/open.ts';
+
+export interface App extends AsyncDisposable {
+  readonly dataDirectory: string;
+  readonly folderId: string;
+  readonly addresses: { grpc: string | undefined; tls: string | undefined; http: string };
+  /** Resolves when a part that the service cannot live without has ended by itself. */
+  readonly failed: Promise<Error>;
+}
+
+/** @throws StartError for what an operator can mend. When it throws, or `signal` aborts it, nothing is left running. */
+export async function startApp(config: Config, signal: AbortSignal): Promise<App> {
+  await using undo = new AsyncDisposableStack();
+  const log = createLog({ level: config.logLevel });
+  const metrics = new Metrics();
+  const folder = undo.use(await openDataFolder(config.dataDirectory));
+  const file = (name: string): string => path.join(folder.path, name);
+  const urlPolicy = new UrlPolicy(readImportRules(config));
+  const certificateAuthorities = await readOptional('OBRAZ_IMPORT_CA_FILE', config.import.caFile);
+
+  const database = undo.use(await openDatabase(config, folder.path, log, signal));
+  const storage = undo.use(await openStore(config, database, file('blobs')));
+  const { fork, ids } = database;
+
+  const authority = undo.use(await TokenAuthority.open({ forkEm: fork, log }));
+  await ensureAdminKey(fork(), ids.serviceAccountId, file('admin-key.json'));
+  undo.use(await keepAdminToken({ authority, serviceAccountId: ids.serviceAccountId, file: file('admin.token'), log }));
+  signal.throwIfAborted();
+
+  const bell = new JobBell(fork);
+  const operations = new Operations({ bell, fork });
+  if (config.roles.has('worker')) {
+    const spoolDirectory = await emptyFolder(file('spool'));
+    const pool = undo.use(
+      new ChunkPool({ threads: importThreads(config), slotsPerThread: 4, storage: { directory: storage.directory }, log }),
+    );
+    const importParts = { storage, pool, urlPolicy, certificateAuthorities, spoolDirectory, checkpointIntervalMs: 2_000 };
+    const handlers = [importJob(importParts), deleteImageJob(operations)] as JobHandler[];
+    const runner = undo.use(
+      new Runner({ fork, bell, handlers, concurrency: config.jobConcurrency, listenUrl: database.url, log }),
+    );
+    runner.start();
+    undo.use(untilDisposed((ended) => keepHistoryShort(fork, ended)));
+  }
+  const servers = undo.use(
+    await startServers({ config, log, metrics, database, authority, operations, urlPolicy, caFile: file('ca.pem') }),
+  );
+  const bootstrap = {
+    cloud_id: ids.cloudId,
+    folder_id: ids.folderId,
+    service_account_id: ids.serviceAccountId,
+    addresses: servers.addresses,
+  };
+  await replaceFile(file('bootstrap.json'), `${JSON.stringify(bootstrap, undefined, 2)}\n`, 0o644);
+  servers.setReady();
+
+  const stack = undo.move();
+  return {
+    dataDirectory: folder.path,
+    folderId: ids.folderId,
+    addresses: servers.addresses,
+    failed: database.failed,
+    [Symbol.asyncDispose]: () => stack.disposeAsync(),
+  };
+}
+
+/** Brings the database to this version's schema without serving: before a roll-out of several processes. */
+export async function migrateOnly(config: Config): Promise<void> {
+  await using folder = await openDataFolder(config.dataDirectory);
+  await using _database = await openDatabase(
+    config,
+    folder.path,
+    createLog({ level: config.logLevel }),
+    new AbortController().signal,
+  );
+}
+
+function readImportRules(config: Config): UrlPolicyRules {
+  try {
+    return { allow: parseImportAllow(config.import.allow), publicPorts: config.import.publicPorts };
+  } catch (error) {
+    throw new StartError(`OBRAZ_IMPORT_ALLOW: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+async function readOptional(name: string, filename: string | undefined): Promise<string | undefined> {
+  if (filename === undefined) return undefined;
+  try {
+    return await readFile(filename, 'utf8');
+  } catch (error) {
+    throw new StartError(`${name}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** The store belongs to the database: images whose data lies in another folder would all be unreadable. */
+async function openStore(config: Config, database: Database, defaultDirectory: string): Promise<Storage & { directory: string }> {
+  const directory = path.resolve(config.blobDirectory ?? defaultDirectory);
+  const storage = await openStorage({ directory }).catch((error: unknown) => {
+    if (error instanceof StoreFormatError) throw new StartError(error.message, { cause: error });
+    throw error;
+  });
+  const expected = await addSecret(database.fork(), 'store-id', storage.storeId);
+  if (expected !== storage.storeId) {
+    await storage[Symbol.asyncDispose]();
+    throw new StartError(
+      `the image data of this database is not in ${directory}: processes that share a DATABASE_URL share one OBRAZ_BLOB_DIR; set it to the folder that the first one uses`,
+    );
+  }
+  return Object.assign(storage, { directory });
+}
+
+const importThreads = (config: Config): number => config.import.threads ?? Math.min(availableParallelism(), 8);
+
+/** What an earlier run left in it is of no use: its imports begin anew. */
+async function emptyFolder(directory: string): Promise<string> {
+  await rm(directory, { recursive: true, force: true });
+  await mkdir(directory, { mode: 0o700 });
+  return directory;
+}
+
+function untilDisposed(loop: (signal: AbortSignal) => Promise<void>): AsyncDisposable {
+  const stop = new AbortController();
+  const running = loop(stop.signal);
+  return {
+    async [Symbol.asyncDispose]() {
+      stop.abort();
+      await running;
+    },
+  };
+}
