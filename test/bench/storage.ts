@@ -7,7 +7,6 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Worker } from 'node:worker_threads';
 import type { ByteSource } from '../../src/platform/byte-source.ts';
-import type { ChunkAddress } from '../../src/storage/address.ts';
 import { ChunkBuffer } from '../../src/storage/chunk-encoder.ts';
 import { layerSource } from '../../src/storage/layer-source.ts';
 import { openStorage, type Storage } from '../../src/storage/open.ts';
@@ -172,7 +171,7 @@ async function benchReads(directory: string): Promise<void> {
   const builder = await storage.layers.build();
   await inParallel(chunkCount, async (index, slot) => {
     renew(buffers[slot]!.data);
-    builder.set(index, (await storage.chunks.store(buffers[slot]!)) as ChunkAddress);
+    builder.set(index, await storage.chunks.store(buffers[slot]!));
   });
   const layer = await storage.layers.open(await builder.flush());
   const files = (await readdir(path.join(folder, 'chunks'), { recursive: true }))
@@ -246,5 +245,3 @@ function dropCaches(): boolean {
     return false;
   }
 }
-
-if (process.argv[1] !== undefined && import.meta.url.endsWith(path.basename(process.argv[1]))) await benchStorage();
