@@ -156,7 +156,7 @@ async function storeInThreads(folder: string): Promise<number> {
   await heard();
   const startedAt = performance.now();
   const done = heard();
-  for (const worker of workers) worker.postMessage('go');
+  for (const worker of workers) worker.postMessage('go', []);
   await done;
   const seconds = (performance.now() - startedAt) / 1000;
   await Promise.all(workers.map((worker) => worker.terminate()));
