@@ -22,6 +22,7 @@ import { createLog } from './platform/log.ts';
 import { Metrics } from './platform/metrics.ts';
 import { replaceFile } from './platform/replace-file.ts';
 import { StartError } from './platform/start-error.ts';
+import { startServers } from './servers.ts';
 import { parseImportAllow, UrlPolicy, type UrlPolicyRules } from './sources/url-policy.ts';
 import { StoreFormatError } from './storage/format.ts';
 import { openStorage, type Storage } from './storage/open.ts';
@@ -68,9 +69,7 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
     runner.start();
     undo.use(untilDisposed((ended) => keepHistoryShort(fork, ended)));
   }
-  const servers = undo.use(
-    await startServers({ config, log, metrics, database, authority, operations, urlPolicy, caFile: file('ca.pem') }),
-  );
+  const servers = undo.use(await startServers({ config, log, metrics, fork, authority, operations, urlPolicy }));
   const bootstrap = {
     cloud_id: ids.cloudId,
     folder_id: ids.folderId,

@@ -137,7 +137,6 @@ describe('ImageService end to end', function () {
       ['a file URI', { source: { $case: 'uri', value: 'file:///etc/passwd' } }, status.INVALID_ARGUMENT, /http/],
       ['a loopback number', { source: { $case: 'uri', value: 'http://2130706433/x' } }, status.INVALID_ARGUMENT, /uri/],
       ['a metadata address', { source: { $case: 'uri', value: 'http://169.254.169.254/' } }, status.INVALID_ARGUMENT, /169\.254/],
-      ['a closed port', { source: { $case: 'uri', value: 'http://example.com:22/' } }, status.INVALID_ARGUMENT, /port 22/],
     ];
     for (const [what, request, code, text] of cases) {
       it(`says what is wrong with ${what}`, async () => {

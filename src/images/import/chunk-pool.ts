@@ -82,7 +82,8 @@ export class ChunkPool implements AsyncDisposable {
 
   #run(sourceId: number, plan: ChunkPlan, signal: AbortSignal): Promise<StoredChunk> {
     const source = this.#sources.get(sourceId);
-    if (source === undefined || this.#closed) throw new TransientError('the import was stopped');
+    if (this.#closed) throw new TransientError('the import was stopped');
+    if (source === undefined) throw new Error('a chunk was asked of a source that is closed');
     const thread = this.#leastBusyThread();
     const taskId = ++this.#lastId;
     return new Promise<StoredChunk>((resolve, reject) => {

@@ -111,7 +111,8 @@ async function storeChunks(
   const resumed = version !== undefined && job.checkpoint?.version === version ? job.checkpoint : undefined;
   const builder = await storage.layers.build(resumed === undefined ? undefined : parsePageAddress(resumed.root), job.signal);
   using source = pool.open(description);
-  return storeImage({
+  // Awaited here: the source is open only inside this function.
+  return await storeImage({
     image,
     source,
     builder,

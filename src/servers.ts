@@ -1,0 +1,118 @@
+// What listens: gRPC with and without TLS, and HTTP. Which service is made of which parts is read off `services`.
+import type { EntityManager } from '@mikro-orm/postgresql';
+import { ProgressServiceService } from '../generated/obraz/v1/progress.ts';
+import { DiskServiceService } from '../generated/yandex/cloud/compute/v1/disk_service.ts';
+import { DiskTypeServiceService } from '../generated/yandex/cloud/compute/v1/disk_type_service.ts';
+import { ImageServiceService } from '../generated/yandex/cloud/compute/v1/image_service.ts';
+import { SnapshotScheduleServiceService } from '../generated/yandex/cloud/compute/v1/snapshot_schedule_service.ts';
+import { SnapshotServiceService } from '../generated/yandex/cloud/compute/v1/snapshot_service.ts';
+import { ZoneServiceService } from '../generated/yandex/cloud/compute/v1/zone_service.ts';
+import { ApiEndpointServiceService } from '../generated/yandex/cloud/endpoint/api_endpoint_service.ts';
+import { IamTokenServiceService } from '../generated/yandex/cloud/iam/v1/iam_token_service.ts';
+import { KeyServiceService } from '../generated/yandex/cloud/iam/v1/key_service.ts';
+import { ServiceAccountServiceService } from '../generated/yandex/cloud/iam/v1/service_account_service.ts';
+import { OperationServiceService } from '../generated/yandex/cloud/operation/operation_service.ts';
+import { QuotaLimitServiceService } from '../generated/yandex/cloud/quotamanager/v1/quota_limit_service.ts';
+import { CloudServiceService } from '../generated/yandex/cloud/resourcemanager/v1/cloud_service.ts';
+import { FolderServiceService } from '../generated/yandex/cloud/resourcemanager/v1/folder_service.ts';
+import type { Config } from './config.ts';
+import { apiEndpointMethods } from './endpoints/api-endpoint-methods.ts';
+import { cloudMethods, folderMethods } from './folders/methods.ts';
+import { iamTokenMethods } from './iam/iam-token-service/iam-token-methods.ts';
+import type { TokenAuthority } from './iam/tokens.ts';
+import { Image } from './images/image.entity.ts';
+import { imageMethods } from './images/methods.ts';
+import { Operation } from './operations/operation.entity.ts';
+import { operationMethods } from './operations/operation-service.ts';
+import type { Operations } from './operations/operations.ts';
+import { progressMethods } from './operations/progress-service.ts';
+import { coalesce } from './platform/coalesce.ts';
+import { unauthenticated } from './platform/errors.ts';
+import type { Log } from './platform/log.ts';
+import type { Metrics } from './platform/metrics.ts';
+import type { UrlPolicy } from './sources/url-policy.ts';
+import { loadDescriptors } from './transport/descriptors.ts';
+import { implement, type ServiceParts } from './transport/implement.ts';
+import { createRequestMetrics } from './transport/request-metrics.ts';
+import { startGrpcServer } from './transport/server.ts';
+import type { Service } from './transport/service.ts';
+import { createValidator } from './transport/validation.ts';
+
+export interface ServerParts {
+  config: Config;
+  log: Log;
+  metrics: Metrics;
+  fork: () => EntityManager;
+  authority: TokenAuthority;
+  operations: Operations;
+  urlPolicy: UrlPolicy;
+}
+
+/** Methods that need no token: clients call them before they have one. */
+const openMethods = new Set([
+  'yandex.cloud.endpoint.ApiEndpointService/Get',
+  'yandex.cloud.endpoint.ApiEndpointService/List',
+  'yandex.cloud.iam.v1.IamTokenService/Create',
+]);
+
+/** Reads rows by id for the hot path: those of one moment in one query, through entities. */
+function byId<Entity extends { id: string }>(fork: () => EntityManager, entity: new () => Entity) {
+  return coalesce<string, Entity>(
+    async (ids) => {
+      const rows = await fork().find(entity, { id: { $in: ids } } as never, { disableIdentityMap: true });
+      return new Map(rows.map((row) => [row.id, row as Entity]));
+    },
+    { maxBatch: 500 },
+  );
+}
+
+function services({ config, fork, authority, operations, urlPolicy }: ServerParts, parts: ServiceParts): Service[] {
+  const findOperation = byId(fork, Operation);
+  const findImage = byId(fork, Image);
+  return [
+    implement(ImageServiceService, imageMethods({ operations, findImage, urlPolicy }), parts),
+    implement(OperationServiceService, operationMethods({ operations, findOperation }), parts),
+    implement(ProgressServiceService, progressMethods({ findOperation }), parts),
+    implement(IamTokenServiceService, iamTokenMethods({ authority }), parts),
+    implement(ApiEndpointServiceService, apiEndpointMethods({ publicAddress: config.publicAddress }), parts),
+    implement(FolderServiceService, folderMethods(), parts),
+    implement(CloudServiceService, cloudMethods(), parts),
+    // Not there yet: every method answers UNIMPLEMENTED.
+    implement(DiskServiceService, {}, parts),
+    implement(SnapshotServiceService, {}, parts),
+    implement(SnapshotScheduleServiceService, {}, parts),
+    implement(DiskTypeServiceService, {}, parts),
+    implement(ZoneServiceService, {}, parts),
+    implement(ServiceAccountServiceService, {}, parts),
+    implement(KeyServiceService, {}, parts),
+    implement(QuotaLimitServiceService, {}, parts),
+  ];
+}
+
+export interface Servers extends AsyncDisposable {
+  readonly addresses: { grpc: string | undefined; tls: string | undefined; http: string };
+  /** Health says SERVING from now on. */
+  setReady(): void;
+}
+
+export async function startServers(server: ServerParts): Promise<Servers> {
+  const { config, log, authority } = server;
+  const descriptors = loadDescriptors();
+  const parts: ServiceParts = {
+    authenticate(token) {
+      if (token === undefined) throw unauthenticated();
+      return authority.remembered(token) ?? authority.verify(token);
+    },
+    forkEm: server.fork,
+    validator: createValidator(descriptors),
+    log,
+    metrics: createRequestMetrics(server.metrics, descriptors),
+    openMethods,
+  };
+  const grpc = await startGrpcServer({ services: services(server, parts), plaintextAddress: config.grpcAddress, log });
+  return {
+    addresses: { grpc: grpc.plaintextAddress, tls: grpc.tlsAddress, http: config.httpAddress },
+    setReady() {},
+    [Symbol.asyncDispose]: () => grpc[Symbol.asyncDispose](),
+  };
+}
