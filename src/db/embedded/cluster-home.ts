@@ -33,6 +33,7 @@ export async function clusterHome(dataDirectory: string, user: ChildUser | undef
   const outside = await recordedHome(dataDirectory);
   if (outside !== undefined) return outside;
   const inside = path.join(dataDirectory, 'postgres');
+  await refuseOtherUsersHome(inside);
   if (await letPass(dataDirectory, user)) {
     await makeHome(inside, user);
     return inside;
@@ -54,14 +55,13 @@ async function recordedHome(dataDirectory: string): Promise<string | undefined> 
   });
   if (text === undefined) return undefined;
   const home = text.trim();
-  const found = await stat(home).catch(() => undefined);
-  if (found === undefined || !found.isDirectory()) {
+  if (!(await exists(home))) {
     throw new StartError(
       `The database of this data folder lies in ${home} (says ${file}), and that folder is gone. ` +
         'Bring it back, or choose another folder with OBRAZ_DATA_DIR to begin anew.',
     );
   }
-  refuseOtherUsersHome(home, found.uid);
+  await refuseOtherUsersHome(home);
   return home;
 }
 
@@ -80,7 +80,6 @@ async function makeHome(home: string, user: ChildUser | undefined): Promise<void
   await mkdir(home, { mode: 0o700 }).catch((error: NodeJS.ErrnoException) => {
     if (error.code !== 'EEXIST') throw error;
   });
-  refuseOtherUsersHome(home, (await stat(home)).uid);
   if (user !== undefined) {
     await chown(home, process.getuid!(), user.gid);
     await chmod(home, 0o710);
@@ -105,7 +104,9 @@ async function makeHomeOutside(dataDirectory: string, user: ChildUser | undefine
   return home;
 }
 
-function refuseOtherUsersHome(home: string, uid: number): void {
+async function refuseOtherUsersHome(home: string): Promise<void> {
+  if (!(await exists(home))) return;
+  const { uid } = await stat(home);
   if (uid === process.getuid!()) return;
   throw new StartError(
     `The database in ${home} was made by the user with uid ${uid}, and this process runs as uid ${process.getuid!()}. ` +

@@ -78,7 +78,10 @@ async function initialise(
   const { code, output } = await run(binaries.initdb, args, { user, signal, timeoutMs: initdbTimeoutMs });
   if (code !== 0) {
     await rm(unfinished, { recursive: true, force: true });
-    throw new StartError(`A database could not be made in ${home}; initdb said:\n${output.trim()}`);
+    const hint = output.includes('user does not exist')
+      ? `\nGive uid ${process.getuid!()} a name in /etc/passwd, start as a user that has one, or set DATABASE_URL to another PostgreSQL.`
+      : '';
+    throw new StartError(`A database could not be made in ${home}; initdb said:\n${output.trim()}${hint}`);
   }
   await renameDurably(unfinished, folder);
 }

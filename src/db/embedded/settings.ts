@@ -5,7 +5,7 @@ export interface SettingsOptions {
   /** A file of the operator's own settings, which win; undefined: there is none. */
   localFile: string | undefined;
   socketFolder: string;
-  /** False in tests alone: an operating system's crash may then lose the cluster. */
+  /** False in tests alone: a crash of the operating system, though not one of the server, may then lose the cluster. */
   durable: boolean;
 }
 
@@ -24,7 +24,7 @@ export function postgresqlConf({ localFile, socketFolder, durable }: SettingsOpt
     min_wal_size: '80MB',
     max_wal_size: '512MB',
     fsync: durable,
-    synchronous_commit: durable,
+    synchronous_commit: true,
     full_page_writes: durable,
     // Rows are few and small: no helpers for one query, no processes for replication, no compiler.
     max_parallel_workers_per_gather: 0,
