@@ -32,7 +32,9 @@ import type { Log } from './platform/log.ts';
 import type { Metrics } from './platform/metrics.ts';
 import type { UrlPolicy } from './sources/url-policy.ts';
 import { loadDescriptors } from './transport/descriptors.ts';
+import { createHealth } from './transport/health.ts';
 import { implement, type ServiceParts } from './transport/implement.ts';
+import { reflectionServices } from './transport/reflection.ts';
 import { createRequestMetrics } from './transport/request-metrics.ts';
 import { startGrpcServer } from './transport/server.ts';
 import type { Service } from './transport/service.ts';
@@ -109,10 +111,17 @@ export async function startServers(server: ServerParts): Promise<Servers> {
     metrics: createRequestMetrics(server.metrics, descriptors),
     openMethods,
   };
-  const grpc = await startGrpcServer({ services: services(server, parts), plaintextAddress: config.grpcAddress, log });
+  const served = services(server, parts);
+  const serviceNames = served.map(({ name }) => name);
+  const health = createHealth(serviceNames);
+  const grpc = await startGrpcServer({
+    services: [...served, health.service, ...reflectionServices(descriptors, [...serviceNames, health.service.name])],
+    plaintextAddress: config.grpcAddress,
+    log,
+  });
   return {
     addresses: { grpc: grpc.plaintextAddress, tls: grpc.tlsAddress, http: config.httpAddress },
-    setReady() {},
+    setReady: () => health.setServing(true),
     [Symbol.asyncDispose]: () => grpc[Symbol.asyncDispose](),
   };
 }

@@ -190,7 +190,8 @@ describe(`import end to end (OBRAZ_TEST_SEED=${testSeed})`, function () {
 
   async function anImage() {
     await using web = await startWebServer({ content: Buffer.alloc(4 * MiB, 'i') });
-    return client.import({ source: uri(web.url()) });
+    // Awaited here: the server is there only inside this function.
+    return await client.import({ source: uri(web.url()) });
   }
 
   async function expectGone(metadata: { value: Uint8Array }): Promise<void> {

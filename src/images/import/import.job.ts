@@ -79,7 +79,7 @@ async function runImport(parts: ImportParts, job: RunningJob<ImportPayload, Impo
 /** A server with ranges is read in parallel as it is; any other, and one whose bytes must match a digest, is copied to a file first. */
 async function describeSource(
   { spoolDirectory }: ImportParts,
-  { signal, progress }: RunningJob<ImportPayload, ImportCheckpoint>,
+  job: RunningJob<ImportPayload, ImportCheckpoint>,
   info: SourceInfo,
   stack: AsyncDisposableStack,
 ): Promise<SourceDescription> {
@@ -89,8 +89,8 @@ async function describeSource(
       directory: spoolDirectory,
       // A file holds its disk and its tables; no format needs half as much again.
       maxBytes: maxImageBytes * 1.5,
-      signal,
-      onProgress: ({ bytesDone, sizeBytes }) => progress({ bytesDone, bytesTotal: sizeBytes ?? 0, phase: 'downloading' }),
+      signal: job.signal,
+      onProgress: ({ bytesDone, sizeBytes }) => job.progress({ bytesDone, bytesTotal: sizeBytes ?? 0, phase: 'downloading' }),
     }),
   );
   return { kind: 'file', path: spooled.path };
