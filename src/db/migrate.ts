@@ -8,6 +8,9 @@ import { StartError } from '../platform/start-error.ts';
 export async function migrate(orm: MikroORM): Promise<void> {
   try {
     await orm.em.fork().transactional(async (em) => {
+      // This session waits for other processes' migrations, and stands idle during its own: the usual bounds are not for it.
+      await em.execute('set local statement_timeout = 0');
+      await em.execute('set local idle_in_transaction_session_timeout = 0');
       await em.execute(`select pg_advisory_xact_lock(hashtextextended('migrations', 0))`);
       await orm.migrator.up();
     });

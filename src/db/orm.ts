@@ -1,5 +1,6 @@
 import { type EntitySchema, MikroORM, defineConfig } from '@mikro-orm/postgresql';
 import { Migrator } from '@mikro-orm/migrations';
+import { returnBrokenConnections } from './broken-connections.ts';
 
 export interface OrmOptions {
   url: string;
@@ -9,6 +10,17 @@ export interface OrmOptions {
   poolSize: number;
 }
 
+// No statement, transaction or connection attempt waits for ever. A process that is frozen in the middle of a transaction must not hold
+// its locks longer than others are ready to wait for them.
+const connectionBounds = {
+  application_name: 'obraz',
+  connectionTimeoutMillis: 10_000,
+  statement_timeout: 30_000,
+  idle_in_transaction_session_timeout: 20_000,
+  keepAlive: true,
+  keepAliveInitialDelayMillis: 10_000,
+};
+
 /** The ORM, not connected yet: the first query connects. Migrations lie in src/db/migrations. */
 export const createOrm = (options: OrmOptions): Promise<MikroORM> =>
   MikroORM.init(
@@ -17,6 +29,7 @@ export const createOrm = (options: OrmOptions): Promise<MikroORM> =>
       entities: options.entities,
       forceUtcTimezone: true,
       pool: { min: 0, max: options.poolSize, idleTimeoutMillis: 60_000 },
+      driverOptions: { onPoolCreated: returnBrokenConnections, ...connectionBounds },
       extensions: [Migrator],
       migrations: { path: `${import.meta.dirname}/migrations`, emit: 'ts', snapshot: false, silent: true },
     }),

@@ -81,7 +81,7 @@ export class OperationsKit implements AsyncDisposable {
   private constructor(orm: MikroORM, url: string, stack: AsyncDisposableStack) {
     this.orm = orm;
     this.url = url;
-    this.fork = () => orm.em.fork() as EntityManager;
+    this.fork = () => orm.em.fork();
     this.bell = new JobBell(this.fork);
     this.operations = new Operations({ bell: this.bell, fork: this.fork });
     this.#stack = stack;
@@ -98,7 +98,7 @@ export class OperationsKit implements AsyncDisposable {
   }
 
   /** Begins an operation with a job; answers its id. */
-  async begin(job: JobOrder, about: Partial<NewOperation> = {}): Promise<string> {
+  async begin(job: JobOrder, about: Partial<Omit<NewOperation, 'job' | 'response'>> = {}): Promise<string> {
     const { id } = await this.operations.begin(this.call(), () => newOperation({ ...about, job }));
     return id;
   }
@@ -151,8 +151,13 @@ export class OperationsKit implements AsyncDisposable {
   }
 }
 
-export const newOperation = (parts: Partial<NewOperation>): NewOperation =>
-  ({ folderId: 'b1gfolder', resourceId: 'fd8resource', description: 'Test', metadata: someMetadata, ...parts }) as NewOperation;
+export const newOperation = (parts: Partial<NewOperation>): NewOperation => ({
+  folderId: 'b1gfolder',
+  resourceId: 'fd8resource',
+  description: 'Test',
+  metadata: someMetadata,
+  ...parts,
+});
 
 /** Looks until `look` answers something, at most 20 s. */
 export async function eventually<Answer>(look: () => Promise<Answer | undefined> | Answer | undefined): Promise<Answer> {

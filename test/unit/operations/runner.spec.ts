@@ -1,6 +1,8 @@
 import { expect } from 'chai';
 import { DomainError, invalidArgument, TransientError } from '../../../src/platform/errors.ts';
-import { JobAborted, type JobHandler, LeaseLost, type RunningJob } from '../../../src/operations/job-handler.ts';
+import type { JobAborted } from '../../../src/operations/job-handler.ts';
+import { type JobHandler, LeaseLost, type RunningJob } from '../../../src/operations/job-handler.ts';
+import type { Operation } from '../../../src/operations/operation.entity.ts';
 import { decodeStatus } from '../../../src/operations/status.mapper.ts';
 import { emptyResponse, eventually, leavesARow, OperationsKit, response } from '../../support/operations-kit.ts';
 
@@ -21,7 +23,7 @@ function untilAborted() {
   return { run, started, first: () => eventually(() => started[0]) };
 }
 
-const statusOf = (operation: { error?: Uint8Array | null }) => decodeStatus(operation.error!);
+const statusOf = ({ error }: Operation) => decodeStatus(error!);
 
 describe('Runner', () => {
   let kit: OperationsKit;
