@@ -1,8 +1,9 @@
 // The real service as a child process, for end-to-end tests: `node src/main.ts serve` on free ports with a data folder of its own.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { removeDataFolder } from './postgres.ts';
 
 export interface ObrazOptions {
   /** A data folder to use (again); it is kept at the end. Default: a new one, removed at the end. */
@@ -75,8 +76,11 @@ export class Obraz implements AsyncDisposable {
   async waitUntilReady(): Promise<void> {
     const deadline = Date.now() + 30_000;
     while (!/^obraz is ready$/m.test(this.output)) {
-      if (this.child.exitCode !== null || this.child.signalCode !== null)
+      if (this.child.exitCode !== null || this.child.signalCode !== null) {
+        // Its last words are still on their way.
+        await new Promise((resolve) => setTimeout(resolve, 200));
         throw new Error(`obraz ended before it was ready:\n${this.output}`);
+      }
       if (Date.now() > deadline) throw new Error(`obraz was not ready within 30 s:\n${this.output}`);
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
@@ -117,6 +121,6 @@ export class Obraz implements AsyncDisposable {
       await this.exited;
       clearTimeout(timer);
     }
-    if (!this.#keepData) await rm(this.dataDirectory, { recursive: true, force: true });
+    if (!this.#keepData) await removeDataFolder(this.dataDirectory);
   }
 }

@@ -1,0 +1,216 @@
+// What is left after the service was killed, stopped or told to cancel in the midst of an import, at moments that nobody chose.
+import { mkdtemp } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { status } from '@grpc/grpc-js';
+import { expect } from 'chai';
+import type { Operation } from '../../generated/yandex/cloud/operation/operation.ts';
+import { startEmbeddedPostgres } from '../../src/db/embedded/embedded-postgres.ts';
+import { imageIdOf, ObrazClient } from '../support/client.ts';
+import { isLongRun, randomFrom, requireQemuImg, testSeed } from '../support/images.ts';
+import { Obraz } from '../support/obraz.ts';
+import { removeDataFolder, type TestDatabase, testDatabase } from '../support/postgres.ts';
+import {
+  connectionsPerThread,
+  endLeases,
+  expectWhole,
+  jobRow,
+  logSent,
+  makeSlowImage,
+  oneThread,
+  rows,
+  serveSlowly,
+  type SlowImage,
+} from '../support/slow-import.ts';
+import { blobDirectoryOf } from '../support/stored-image.ts';
+import { type Behaviour, startWebServer } from '../support/web-server.ts';
+
+const MiB = 1024 * 1024;
+const chunkBytes = 4 * MiB;
+const dataBytes = (isLongRun ? 200 : 64) * MiB;
+/** An import of the image at the server's pace, about. */
+const importMs = (dataBytes / MiB) * 80;
+
+/** Tables, read anew by every attempt, and what a request takes along of its neighbours. */
+const tableBytes = 2 * MiB;
+/** The interval of checkpoints, and what a busy machine may add to it. */
+const checkpointWindowMs = 2_000 + 4_000;
+
+describe(`crashes and stops in the midst of an import (OBRAZ_TEST_SEED=${testSeed})`, function () {
+  this.timeout(180_000);
+  const random = randomFrom(testSeed);
+  let image: SlowImage;
+
+  before(async function () {
+    requireQemuImg(this);
+    image = await makeSlowImage(dataBytes);
+  });
+
+  after(() => image?.[Symbol.asyncDispose]());
+
+  const startOn = async (dataDirectory: string, database?: TestDatabase) => {
+    const environment = { ...oneThread, ...(database === undefined ? {} : { DATABASE_URL: database.url }) };
+    const obraz = await Obraz.start({ dataDirectory, environment });
+    const client = await ObrazClient.of(obraz);
+    return {
+      obraz,
+      client,
+      async [Symbol.asyncDispose]() {
+        client[Symbol.dispose]();
+        await obraz[Symbol.asyncDispose]();
+      },
+    };
+  };
+
+  const withDatabase = (stack: AsyncDisposableStack): Promise<TestDatabase> =>
+    testDatabase().then((database) => stack.adopt(database, (each) => each.dispose()));
+
+  const withDataFolder = (stack: AsyncDisposableStack): Promise<string> =>
+    mkdtemp(path.join(tmpdir(), 'obraz-crash-')).then((folder) => stack.adopt(folder, removeDataFolder));
+
+  const create = (client: ObrazClient, uri: string): Promise<Operation> =>
+    client.createImage({ name: 'crashed', source: { $case: 'uri', value: uri } });
+
+  /** Waits until an attempt has left a checkpoint, and answers it. */
+  const checkpointOf = async (database: TestDatabase, operation: Operation): Promise<number> => {
+    for (const deadline = Date.now() + 60_000; Date.now() < deadline; await sleep(20)) {
+      const job = await jobRow(database.url, operation.id);
+      if (job === undefined) throw new Error('the import ended before its first checkpoint');
+      if (job.next_index !== null) return job.next_index;
+    }
+    throw new Error('there was no checkpoint within a minute');
+  };
+
+  const moments = Array.from({ length: isLongRun ? 16 : 3 }, () => Math.round(random() * importMs));
+  for (const [index, killAfterMs] of moments.entries()) {
+    it(`ends READY and equal after kill -9 at ${killAfterMs} ms, and fetches nothing again that a checkpoint holds`, async () => {
+      await using stack = new AsyncDisposableStack();
+      const database = await withDatabase(stack);
+      const dataDirectory = await withDataFolder(stack);
+      const web = stack.use(await serveSlowly(image));
+      const sent = stack.use(logSent(web));
+
+      const first = stack.use(await startOn(dataDirectory, database));
+      const operation = await create(first.client, web.url());
+      await sleep(killAfterMs);
+      await first.obraz.kill();
+      const lost = sent.within(checkpointWindowMs);
+      const checkpoint = await jobRow(database.url, operation.id);
+      const requestCount = web.requests.length;
+      const bytesBefore = web.bytesSent;
+      web.behave({});
+
+      const second = stack.use(await startOn(dataDirectory, database));
+      // Every third waits for its lease to end, as it is in life.
+      if (index % 3 > 0 || !isLongRun) await endLeases(database.url);
+      const done = await second.client.image(await second.client.getOperation(operation.id));
+      expect(done).to.include({ id: imageIdOf(operation), name: 'crashed', status: 2 });
+      await expectWhole(database.url, blobDirectoryOf(dataDirectory), done.id, image.rawPath);
+
+      if (checkpoint === undefined) return;
+      const later = web.requests.slice(requestCount).map(({ range }) => range);
+      expect(image.bytesBelow(checkpoint.next_index ?? 0, later)).to.be.at.most(tableBytes);
+      const twice = web.bytesSent - image.content.length;
+      const inFlight = connectionsPerThread * chunkBytes;
+      expect(twice, `${bytesBefore} sent before`).to.be.at.most(lost + inFlight + tableBytes);
+    });
+  }
+
+  for (let index = 0; index < (isLongRun ? 4 : 1); index += 1) {
+    const killAfterMs = Math.round(random() * importMs);
+    it(`does so with its own PostgreSQL, which outlives it, killed at ${killAfterMs} ms`, async () => {
+      await using stack = new AsyncDisposableStack();
+      const dataDirectory = await withDataFolder(stack);
+      const web = stack.use(await serveSlowly(image));
+      const first = stack.use(await startOn(dataDirectory));
+      const operation = await create(first.client, web.url());
+      await sleep(killAfterMs);
+      await first.obraz.kill();
+      web.behave({});
+
+      const second = stack.use(await startOn(dataDirectory));
+      const done = await second.client.image(await second.client.getOperation(operation.id));
+      expect(done).to.include({ id: imageIdOf(operation), status: 2 });
+      expect(await second.obraz.stop()).to.deep.equal({ code: 0, signal: null });
+
+      const postgres = stack.use(await startEmbeddedPostgres({ dataDir: dataDirectory, durable: false }));
+      await expectWhole(postgres.url, blobDirectoryOf(dataDirectory), done.id, image.rawPath);
+    });
+  }
+
+  const unprovable: [string, Behaviour][] = [
+    ['has no ranges', { ranges: 'ignored', trickle: { bytes: 256 * 1024, everyMs: 20 } }],
+    ['says nothing of its version', { etag: null, lastModified: null, trickle: { bytes: 256 * 1024, everyMs: 20 } }],
+    ['has a weak validator only', { etag: 'W/"v1"', lastModified: null, trickle: { bytes: 256 * 1024, everyMs: 20 } }],
+  ];
+  for (const [what, behaviour] of isLongRun ? unprovable : [unprovable[Math.floor(random() * 3)]!]) {
+    it(`begins anew after kill -9 when the server ${what}, and ends READY`, async () => {
+      await using stack = new AsyncDisposableStack();
+      const database = await withDatabase(stack);
+      const dataDirectory = await withDataFolder(stack);
+      const web = stack.use(await serveSlowly(image, behaviour));
+      const first = stack.use(await startOn(dataDirectory, database));
+      const operation = await create(first.client, web.url());
+      while (web.bytesSent < image.content.length / 2) await sleep(20);
+      await first.obraz.kill();
+      expect(await jobRow(database.url, operation.id)).to.deep.include({ next_index: null });
+      const bytesBefore = web.bytesSent;
+      const { trickle: _, ...atOnce } = behaviour;
+      web.behave(atOnce);
+
+      const second = stack.use(await startOn(dataDirectory, database));
+      await endLeases(database.url);
+      const done = await second.client.image(await second.client.getOperation(operation.id));
+      await expectWhole(database.url, blobDirectoryOf(dataDirectory), done.id, image.rawPath);
+      expect(web.bytesSent - bytesBefore).to.be.at.least(image.content.length - tableBytes);
+    });
+  }
+
+  it('gives the job back when it is stopped, and goes on from the checkpoint at the next start', async () => {
+    await using stack = new AsyncDisposableStack();
+    const database = await withDatabase(stack);
+    const dataDirectory = await withDataFolder(stack);
+    const web = stack.use(await serveSlowly(image));
+    const first = stack.use(await startOn(dataDirectory, database));
+    const operation = await create(first.client, web.url());
+    await checkpointOf(database, operation);
+    first.obraz.child.kill('SIGTERM');
+    expect(await first.obraz.exited).to.deep.equal({ code: 0, signal: null });
+    const given = (await jobRow(database.url, operation.id))!;
+    expect(given).to.include({ attempt: 1, leased: false, owner: null });
+    expect(given.next_index).to.be.a('number');
+    const requestCount = web.requests.length;
+    web.behave({});
+
+    const second = stack.use(await startOn(dataDirectory, database));
+    const done = await second.client.image(await second.client.getOperation(operation.id));
+    await expectWhole(database.url, blobDirectoryOf(dataDirectory), done.id, image.rawPath);
+    const later = web.requests.slice(requestCount).map(({ range }) => range);
+    expect(image.bytesBelow(given.next_index!, later)).to.be.at.most(tableBytes);
+  });
+
+  it('ends CANCELLED at once whenever it is cancelled, without a row and with its name free', async () => {
+    await using stack = new AsyncDisposableStack();
+    const database = await withDatabase(stack);
+    const dataDirectory = await withDataFolder(stack);
+    const web = stack.use(await serveSlowly(image));
+    const { client } = stack.use(await startOn(dataDirectory, database));
+    for (let round = 0; round < (isLongRun ? 20 : 5); round += 1) {
+      const cancelAfterMs = Math.floor(random() ** 3 * importMs * 0.7);
+      // The name is the same every time: it must be free again.
+      const operation = await create(client, web.url());
+      await sleep(cancelAfterMs);
+      const cancelled = await client.wait(await client.cancel(operation.id), 5_000);
+      expect(cancelled.result, `cancelled after ${cancelAfterMs} ms`).to.deep.include({ $case: 'error' });
+      expect(cancelled.result?.value).to.include({ code: status.CANCELLED });
+      const gone = await client.getImage(imageIdOf(operation)).catch((error: { code: number }) => error.code);
+      expect(gone).to.equal(status.NOT_FOUND);
+      expect(await rows(database.url, 'select id from images union select operation_id from jobs')).to.deep.equal([]);
+    }
+    // No thread is stuck, and no connection is left.
+    await using quick = await startWebServer({ content: image.content });
+    const done = await client.image(await create(client, quick.url()));
+    await expectWhole(database.url, blobDirectoryOf(dataDirectory), done.id, image.rawPath);
+  });
+});
