@@ -62,7 +62,7 @@ function byId<Entity extends { id: string }>(fork: () => EntityManager, entity: 
   return coalesce<string, Entity>(
     async (ids) => {
       const rows = await fork().find(entity, { id: { $in: ids } } as never, { disableIdentityMap: true });
-      return new Map(rows.map((row) => [row.id, row as Entity]));
+      return new Map(rows.map((row) => [row.id, row]));
     },
     { maxBatch: 500 },
   );

@@ -1,6 +1,7 @@
 // A grpc-js client of a running service with the generated stubs: the calls that the end-to-end tests and benches repeat.
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
+  type CallOptions,
   type ChannelCredentials,
   type Client,
   type ClientUnaryCall,

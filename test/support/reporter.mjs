@@ -1,6 +1,7 @@
 // mocha's spec reporter, closed by one plain line that people and scripts can read: `12 passed, 0 failed, 1 skipped`.
 import Mocha from 'mocha';
 
+// oxlint-disable-next-line import/no-default-export -- mocha takes a reporter's default export
 export default class SummaryReporter extends Mocha.reporters.Spec {
   constructor(runner, options) {
     super(runner, options);

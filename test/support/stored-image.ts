@@ -1,6 +1,6 @@
 // Reads an image's guest bytes back out of a service's store: by its row's layer root, through layer and chunks, every byte verified.
 import path from 'node:path';
-import pg from 'pg';
+import { Client } from 'pg';
 import type { ByteSource } from '../../src/platform/byte-source.ts';
 import { parsePageAddress } from '../../src/storage/address.ts';
 import { layerSource } from '../../src/storage/layer-source.ts';
@@ -8,7 +8,7 @@ import { openStorage } from '../../src/storage/open.ts';
 
 /** A source of the image's `size` bytes. `databaseUrl` and `blobDirectory` are the service's. */
 export async function openStoredImage(databaseUrl: string, blobDirectory: string, imageId: string): Promise<ByteSource> {
-  const client = new pg.Client({ connectionString: databaseUrl });
+  const client = new Client({ connectionString: databaseUrl });
   await client.connect();
   try {
     const { rows } = await client.query<{ size: string; layer_root: string }>(

@@ -31,7 +31,7 @@ const tokenPattern =
  * @throws DomainError INVALID_ARGUMENT on `filter`, with the position of the first fault.
  */
 export function parseFilter(filter: string): Condition[] {
-  if (filter.length > maxFilterLength && [...filter].length > maxFilterLength) {
+  if (filter.length > maxFilterLength && Array.from(filter).length > maxFilterLength) {
     throw invalidArgument('filter', `must be at most ${maxFilterLength} characters long`);
   }
   const tokens = tokenize(filter);

@@ -64,6 +64,7 @@ async function runImport(parts: ImportParts, job: RunningJob<ImportPayload, Impo
   const minDiskSize = resolveMinDiskSize(payload.minDiskSize, image.sizeBytes);
 
   const root = await storeChunks(parts, job, { info, description, image });
+  job.progress({ bytesDone: image.sizeBytes });
   const layer = await parts.storage.layers.open(parsePageAddress(root), signal);
   return async (em: EntityManager) => {
     const row = await lockImage(em, payload.imageId);

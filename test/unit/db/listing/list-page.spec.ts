@@ -1,4 +1,4 @@
-import { defineEntity } from '@mikro-orm/core';
+import { defineEntity, wrap } from '@mikro-orm/core';
 import { expect } from 'chai';
 import * as fc from 'fast-check';
 import { instant, int8, text } from '../../../../src/db/columns.ts';
@@ -157,7 +157,7 @@ describe('listPage', () => {
       seen.push(...page.items.map(({ id }) => id));
       pageToken = page.nextPageToken;
       for (const name of names) {
-        em.create(Thing, { ...page.items[0]!, id: `new${added++}`, name });
+        em.create(Thing, { ...wrap(page.items[0]!).toPOJO(), id: `new${added++}`, name });
       }
       await em.flush();
     } while (pageToken !== '' && added < 1000);
@@ -169,7 +169,7 @@ describe('listPage', () => {
 
   it('goes on after the last row even when that row was deleted', async () => {
     const em = database.orm.em.fork();
-    const thing = em.create(Thing, { ...(await list()).items[0]!, id: '!', name: 'gone' });
+    const thing = em.create(Thing, { ...wrap((await list()).items[0]!).toPOJO(), id: '!', name: 'gone' });
     await em.flush();
     const { items, nextPageToken } = await list({ pageSize: 1 });
     expect(items[0]!.id).to.equal('!');
