@@ -28,16 +28,25 @@ export function httpRangeSource(info: SourceInfo, options: RangeSourceOptions = 
   return new HttpRangeSource(info, sizeBytes, options);
 }
 
+/**
+ * On the loopback a segment holds 64 KiB, and an answer of one full and one partial segment from a server that corks its socket (nginx with
+ * tcp_nopush, which many default configurations set) waits 40 ms for a delayed acknowledgement. Measured: 100,000 bytes take 41 ms, as
+ * two ranges of one segment each 0.5 ms. Tables of disk images have just this size.
+ */
+const loopbackPartBytes = 60_000;
+
 class HttpRangeSource implements RangeSource {
   readonly sizeBytes: number;
   readonly #info: SourceInfo;
   readonly #client: SourceClient;
   readonly #partBytes: number;
+  readonly #isLoopback: boolean;
 
   constructor(info: SourceInfo, sizeBytes: number, options: RangeSourceOptions) {
     this.sizeBytes = sizeBytes;
     this.#info = info;
     this.#partBytes = options.partBytes ?? 8 * 1024 * 1024;
+    this.#isLoopback = info.target.addresses.every((address) => address.startsWith('127.') || address === '::1');
     this.#client = new SourceClient(info, info.validator === undefined ? 1 : (options.maxConnections ?? 4), options);
   }
 
@@ -55,17 +64,22 @@ class HttpRangeSource implements RangeSource {
     if (target.length === 0) return;
     const { head } = this.#info;
     if (offset + target.length <= head.length) target.set(head.subarray(offset, offset + target.length));
-    else if (target.length <= this.#partBytes) await this.#readPart(target, offset, signal);
-    else await this.#readParts(target, offset, signal);
+    else await this.#readParts(target, offset, this.#partBytesFor(target.length), signal);
+  }
+
+  #partBytesFor(lengthBytes: number): number {
+    const isStuckLength = lengthBytes > loopbackPartBytes && lengthBytes < 140_000;
+    return this.#isLoopback && isStuckLength ? Math.min(loopbackPartBytes, this.#partBytes) : this.#partBytes;
   }
 
   /** @throws the first failure, once no part writes to `target` any longer. */
-  async #readParts(target: Uint8Array, offset: number, signal: AbortSignal | undefined): Promise<void> {
+  async #readParts(target: Uint8Array, offset: number, partBytes: number, signal: AbortSignal | undefined): Promise<void> {
+    if (target.length <= partBytes) return this.#readPart(target, offset, signal);
     const failed = new AbortController();
     const either = signal === undefined ? failed.signal : AbortSignal.any([failed.signal, signal]);
     const parts: Promise<void>[] = [];
-    for (let at = 0; at < target.length; at += this.#partBytes) {
-      const part = this.#readPart(target.subarray(at, at + this.#partBytes), offset + at, either);
+    for (let at = 0; at < target.length; at += partBytes) {
+      const part = this.#readPart(target.subarray(at, at + partBytes), offset + at, either);
       part.catch((error: unknown) => failed.abort(error));
       parts.push(part);
     }
