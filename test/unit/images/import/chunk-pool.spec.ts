@@ -1,0 +1,96 @@
+// Real threads, a real store, a file as the source.
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { expect } from 'chai';
+import { openDiskImage } from '../../../../src/formats/open.ts';
+import { ChunkPool } from '../../../../src/images/import/chunk-pool.ts';
+import { storeImage } from '../../../../src/images/import/store-image.ts';
+import { memorySource } from '../../../../src/platform/byte-source.ts';
+import { createLog } from '../../../../src/platform/log.ts';
+import { parsePageAddress } from '../../../../src/storage/address.ts';
+import { layerSource } from '../../../../src/storage/layer-source.ts';
+import { openStorage, type Storage } from '../../../../src/storage/open.ts';
+import { chunkBytes } from '../../../../src/storage/sizes.ts';
+
+describe('import threads', function () {
+  this.timeout(60_000);
+  let directory: string;
+  let storage: Storage;
+  let pool: ChunkPool;
+  const content = Buffer.alloc(9 * chunkBytes + 1024);
+
+  before(async () => {
+    for (let index = 0; index < content.length; index += 4096) content.writeUInt32LE(index + 1, index);
+    content.fill(0, 3 * chunkBytes, 5 * chunkBytes);
+    directory = await mkdtemp(path.join(tmpdir(), 'obraz-pool-'));
+    await writeFile(path.join(directory, 'source.raw'), content);
+    storage = await openStorage({ directory: path.join(directory, 'blobs') });
+    const log = createLog({ level: 'silent' });
+    pool = new ChunkPool({ threads: 2, slotsPerThread: 2, storage: { directory: path.join(directory, 'blobs') }, log });
+  });
+
+  after(async () => {
+    await pool?.[Symbol.asyncDispose]();
+    await storage?.[Symbol.asyncDispose]();
+    await rm(directory, { recursive: true, force: true });
+  });
+
+  const options = async (fromIndex = 0) => ({
+    image: await openDiskImage(memorySource(content), { maxSizeBytes: 2 ** 40, maxTableBytes: 1 << 20 }),
+    chunkBytes,
+    concurrency: pool.slots,
+    fromIndex,
+    checkpointIntervalMs: 0,
+    onProgress: () => {},
+    signal: new AbortController().signal,
+  });
+
+  const open = () => pool.open({ kind: 'file', path: path.join(directory, 'source.raw') });
+
+  const bytesOf = async (root: string): Promise<Buffer> => {
+    const bytes = Buffer.alloc(content.length);
+    await layerSource(await storage.layers.open(parsePageAddress(root)), storage.chunks, content.length).read(bytes, 0);
+    return bytes;
+  };
+
+  it('store an image whose bytes read back equal, and every checkpoint holds all that is below it', async () => {
+    using source = open();
+    const checkpoints: { root: string; nextIndex: number }[] = [];
+    const onCheckpoint = async (checkpoint: { root: string; nextIndex: number }) => void checkpoints.push(checkpoint);
+    const root = await storeImage({ ...(await options()), source, builder: await storage.layers.build(), onCheckpoint });
+    expect((await bytesOf(root)).equals(content)).to.equal(true);
+    expect((await storage.layers.open(parsePageAddress(root))).chunkCount).to.equal(8);
+    expect(checkpoints).to.not.have.length(0);
+    for (const { root: partial, nextIndex } of checkpoints) {
+      const length = Math.min(nextIndex * chunkBytes, content.length);
+      expect((await bytesOf(partial)).subarray(0, length).equals(content.subarray(0, length))).to.equal(true);
+      const builder = await storage.layers.build(parsePageAddress(partial));
+      const resumed = await storeImage({ ...(await options(nextIndex)), source, builder, onCheckpoint: async () => {} });
+      expect(resumed).to.equal(root);
+    }
+  });
+
+  it('end with the first error, after every chunk under way has ended', async () => {
+    using source = pool.open({ kind: 'file', path: path.join(directory, 'no-such-file') });
+    const builder = await storage.layers.build();
+    const error = await storeImage({ ...(await options()), source, builder, onCheckpoint: async () => {} }).catch(
+      (reason: unknown) => reason,
+    );
+    expect(error)
+      .to.be.instanceOf(Error)
+      .with.property('message')
+      .that.matches(/ENOENT|no such file/);
+  });
+
+  it('end with the reason of an abort', async () => {
+    using source = open();
+    const reason = new Error('cancelled by a test');
+    const builder = await storage.layers.build();
+    const signal = AbortSignal.abort(reason);
+    const error = await storeImage({ ...(await options()), source, builder, signal, onCheckpoint: async () => {} }).catch(
+      (failure: unknown) => failure,
+    );
+    expect(error).to.equal(reason);
+  });
+});
