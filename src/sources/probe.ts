@@ -9,6 +9,7 @@ import type { ResponseHead } from './wire/response-head.ts';
 import type { Timeouts } from './wire/timeouts.ts';
 import { WireError } from './wire/wire-error.ts';
 import { looksLikeMarkup } from './markup.ts';
+import { proxyFor, type ProxyRules } from './proxy-rules.ts';
 import { checkRedirect, redirectUrl } from './redirect.ts';
 import { defaultRetryRules, isPassingStatus, pauseMs, type RetryRules, sleep } from './retry.ts';
 import {
@@ -45,6 +46,7 @@ export interface SourceInfo {
   head: Uint8Array;
   policyRules: UrlPolicyRules;
   certificateAuthorities: string | undefined;
+  proxies: ProxyRules | undefined;
 }
 
 export interface ProbeOptions {
@@ -53,6 +55,7 @@ export interface ProbeOptions {
   retry?: Partial<RetryRules> | undefined;
   /** PEM certificates of authorities that are trusted besides the well-known ones. */
   certificateAuthorities?: string | undefined;
+  proxies?: ProxyRules | undefined;
 }
 
 const headBytes = 65_536;
@@ -70,10 +73,10 @@ export async function probeSource(uri: string, policy: UrlPolicy, options: Probe
       redirects === 0 ? await policy.check(url, options.signal) : await checkRedirect(url, policy, firstUrl, options.signal);
     const answer = await askWithRetries(target, options);
     if (answer.kind === 'found') {
-      const { certificateAuthorities } = options;
+      const { certificateAuthorities, proxies } = options;
       const isRedirected = redirects > 0;
       const { kind: _, ...facts } = answer;
-      return { uri, digest, isRedirected, ...facts, policyRules: policy.rules, certificateAuthorities };
+      return { uri, digest, isRedirected, ...facts, policyRules: policy.rules, certificateAuthorities, proxies };
     }
     if (redirects === maxRedirects) {
       throw sourceFailed('SOURCE_REDIRECT', `Source ${describeUrl(firstUrl)} redirects more than ${maxRedirects} times`);
@@ -120,8 +123,9 @@ async function askWithRetries(target: Target, options: ProbeOptions): Promise<Fo
 
 /** One request. 'noRanges': the server refuses requests for ranges, so ask without. */
 async function ask(target: Target, withRange: boolean, options: ProbeOptions): Promise<Answer> {
-  const { timeouts = {}, certificateAuthorities, signal } = options;
-  await using client = new HttpClient(target, { maxConnections: 1, timeouts, certificateAuthorities });
+  const { timeouts = {}, certificateAuthorities, proxies, signal } = options;
+  const proxy = proxyFor(target, proxies);
+  await using client = new HttpClient(target, { maxConnections: 1, timeouts, certificateAuthorities, proxy });
   return await client.get(
     withRange ? { range: `bytes=0-${headBytes - 1}` } : {},
     async (response): Promise<Answer> => {

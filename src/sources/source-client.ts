@@ -6,6 +6,7 @@ import { parseRetryAfter } from './wire/retry-after.ts';
 import type { Timeouts } from './wire/timeouts.ts';
 import { WireError } from './wire/wire-error.ts';
 import { probeSource, type SourceInfo } from './probe.ts';
+import { proxyFor } from './proxy-rules.ts';
 import { defaultRetryRules, isPassingStatus, pauseMs, type RetryRules, sleep } from './retry.ts';
 import { passingStatusFailed, requireIdentity, sourceChanged, statusFailed, wireFailed } from './source-failure.ts';
 import { untilAborted } from './until-aborted.ts';
@@ -124,9 +125,9 @@ export class SourceClient implements AsyncDisposable {
   }
 
   async #probeAgain(): Promise<void> {
-    const { uri, policyRules, certificateAuthorities, sizeBytes, validator } = this.#info;
+    const { uri, policyRules, certificateAuthorities, proxies, sizeBytes, validator } = this.#info;
     const { timeouts, retry, policy } = this.#options;
-    const options = { signal: this.#closed.signal, timeouts, retry, certificateAuthorities };
+    const options = { signal: this.#closed.signal, timeouts, retry, certificateAuthorities, proxies };
     const found = await probeSource(uri, policy ?? new UrlPolicy(policyRules), options);
     if (found.sizeBytes !== sizeBytes || found.validator?.value !== validator?.value) {
       throw sourceChanged(found.target, 'its URL leads to another file now');
@@ -137,11 +138,12 @@ export class SourceClient implements AsyncDisposable {
   }
 
   #newClient(target: SourceInfo['target']): HttpClient {
-    const { certificateAuthorities } = this.#info;
+    const { certificateAuthorities, proxies } = this.#info;
     return new HttpClient(target, {
       maxConnections: this.#maxConnections,
       timeouts: this.#options.timeouts ?? {},
       certificateAuthorities,
+      proxy: proxyFor(target, proxies),
     });
   }
 

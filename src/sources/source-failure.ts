@@ -71,6 +71,8 @@ export function wireFailed(url: HttpUrl, error: WireError): DomainError | Transi
           'the operator adds certificate authorities with OBRAZ_IMPORT_CA_FILE',
         error,
       );
+    case 'proxy':
+      return new TransientError(`The proxy of this service does not lead to the source: ${error.message}`, { cause: error });
     case 'broken':
       return new TransientError(`Source ${describeUrl(url)} broke off: ${error.message}; try again later`, { cause: error });
     case 'malformed':

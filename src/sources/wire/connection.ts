@@ -1,23 +1,12 @@
 // One TCP or TLS connection, read on demand. While a caller fills a buffer, the socket reads straight into that buffer (the `onread` option
 // of node:net): no stream, no chunk objects, no copy but for what arrives together with a head. Measured on loopback, that carries
 // twice what node:http does. What arrives while nobody reads is held, at most `scratchBytes`, and the socket pauses.
-//
-// A connection never resolves a name: it goes to an address that the URL policy answered.
-import { connect as connectTcp, isIP, type OnReadOpts, type Socket } from 'node:net';
-import { connect as connectTls, type ConnectionOptions, type SecureContext, type TLSSocket } from 'node:tls';
-import type { Target } from '../url-policy.ts';
+import type { OnReadOpts, Socket } from 'node:net';
 import type { Timeouts } from './timeouts.ts';
 import { WireError } from './wire-error.ts';
 
 const scratchBytes = 65_536;
 const nothing = Buffer.alloc(0);
-
-export interface ConnectOptions {
-  timeouts: Timeouts;
-  /** Trusted authorities; undefined for the well-known ones. */
-  secureContext: SecureContext | undefined;
-  signal: AbortSignal | undefined;
-}
 
 export class Connection implements Disposable {
   readonly #socket: Socket;
@@ -37,30 +26,21 @@ export class Connection implements Disposable {
   /** Bytes that have arrived since the connection was opened. */
   receivedBytes = 0;
 
-  /** Tries the target's addresses in turn. @throws WireError unreachable or untrusted; signal.reason. */
-  static async open(target: Target, options: ConnectOptions): Promise<Connection> {
-    const deadline = performance.now() + options.timeouts.connectMs;
-    let failure: unknown;
-    for (const [index, address] of target.addresses.entries()) {
-      const leftMs = deadline - performance.now();
-      if (leftMs <= 0) break;
-      // A share for each address: one that swallows packets must not use up the time of the others.
-      const attemptMs = leftMs / Math.min(target.addresses.length - index, 4);
-      try {
-        return await openAddress(target, address, attemptMs, options);
-      } catch (error) {
-        options.signal?.throwIfAborted();
-        if (error instanceof WireError && error.kind === 'untrusted') throw error;
-        failure = error;
-      }
-    }
-    throw new WireError('unreachable', 'no connection', { cause: failure });
-  }
-
-  constructor(address: string, timeouts: Timeouts, connectSocket: (onread: OnReadOpts) => Socket) {
+  /**
+   * @param connectSocket makes the socket; with the `onread` that it is given, or, where the socket cannot have one (a tunnel), without:
+   * then bytes are copied once more.
+   */
+  constructor(
+    address: string,
+    timeouts: Timeouts,
+    connectSocket: (onread: OnReadOpts | undefined) => Socket,
+    isTunnelled = false,
+  ) {
     this.address = address;
     this.#timeouts = timeouts;
-    this.#socket = connectSocket({ buffer: () => this.#landing, callback: (byteCount) => this.#take(byteCount) });
+    const onread = { buffer: () => this.#landing, callback: (byteCount: number) => this.#take(byteCount) };
+    this.#socket = connectSocket(isTunnelled ? undefined : onread);
+    if (isTunnelled) this.#socket.on('data', (bytes: Buffer) => this.#takeChunk(bytes)).resume();
     this.#socket.on('error', (error) => this.#fail(new WireError('broken', 'the connection broke', { cause: error })));
     this.#socket.on('end', () => this.#end());
     this.#socket.on('close', () => this.#end());
@@ -169,7 +149,7 @@ export class Connection implements Disposable {
   #take(byteCount: number): boolean {
     this.receivedBytes += byteCount;
     const filling = this.#filling;
-    if (this.#landing === this.#scratch) this.#takeFromScratch(this.#scratch.subarray(0, byteCount));
+    if (this.#landing === this.#scratch) this.#distribute(this.#scratch.subarray(0, byteCount));
     else if (filling !== undefined) filling.filledBytes += byteCount;
     if (filling !== undefined && filling.filledBytes < filling.target.length) {
       this.#landing = filling.target.subarray(filling.filledBytes);
@@ -181,7 +161,18 @@ export class Connection implements Disposable {
     return !this.#paused;
   }
 
-  #takeFromScratch(bytes: Buffer): void {
+  /** What `#take` does, for a socket that brings its own buffers. */
+  #takeChunk(bytes: Buffer): void {
+    this.receivedBytes += bytes.length;
+    this.#distribute(bytes);
+    if (this.#filling !== undefined && this.#filling.filledBytes < this.#filling.target.length) return;
+    this.#paused = this.#held.length > 0;
+    if (this.#paused) this.#socket.pause();
+    this.#awaken();
+  }
+
+  /** To the buffer that is being filled, and what is more is held. */
+  #distribute(bytes: Buffer): void {
     const { target, filledBytes } = this.#filling ?? { target: nothing, filledBytes: 0 };
     const taken = Math.min(bytes.length, target.length - filledBytes);
     target.set(bytes.subarray(0, taken), filledBytes);
@@ -206,57 +197,3 @@ export class Connection implements Disposable {
     wake?.();
   }
 }
-
-function openAddress(target: Target, address: string, withinMs: number, options: ConnectOptions): Promise<Connection> {
-  const { timeouts, secureContext, signal } = options;
-  if (isIP(address) === 0) throw new Error('a connection was asked for without a checked address');
-  signal?.throwIfAborted();
-  const place = { host: address, port: target.port };
-  const connection = new Connection(address, timeouts, (onread) =>
-    target.protocol === 'http:'
-      ? connectTcp({ ...place, onread, noDelay: true, keepAlive: true })
-      : connectTls({
-          ...place,
-          onread,
-          noDelay: true,
-          keepAlive: true,
-          ...(target.servername === undefined ? {} : { servername: target.servername }),
-          ...(secureContext === undefined ? {} : { secureContext }),
-          ALPNProtocols: ['http/1.1'],
-          // Said aloud, so that the environment of the process cannot turn it off.
-          rejectUnauthorized: true,
-        } as ConnectionOptions),
-  );
-  const { socket } = connection;
-  return new Promise<Connection>((resolve, reject) => {
-    const opened = target.protocol === 'http:' ? 'connect' : 'secureConnect';
-    const timer = setTimeout(() => fail(new Error('timed out')), withinMs);
-    const settle = () => {
-      clearTimeout(timer);
-      signal?.removeEventListener('abort', onAbort);
-      socket.off(opened, onOpen).off('error', onError).off('close', onClose);
-    };
-    const fail = (error: Error) => {
-      settle();
-      connection.destroy();
-      reject(error);
-    };
-    const onAbort = () => fail(signal!.reason as Error);
-    const onError = (error: Error) => {
-      // Set when the handshake worked and the certificate did not convince: then an HTTPS server has shown itself.
-      const reason = (socket as TLSSocket).authorizationError as unknown;
-      fail(reason ? new WireError('untrusted', codeOf(reason)) : error);
-    };
-    const onClose = () => fail(new Error('closed'));
-    const onOpen = () => {
-      settle();
-      resolve(connection);
-    };
-    signal?.addEventListener('abort', onAbort, { once: true });
-    socket.once(opened, onOpen).once('error', onError).once('close', onClose);
-  });
-}
-
-/** In spite of its declared type, a socket's authorizationError is a code or an error. */
-const codeOf = (reason: unknown): string =>
-  typeof reason === 'string' ? reason : ((reason as NodeJS.ErrnoException).code ?? 'unknown reason');

@@ -2,8 +2,10 @@
 // cookie kept; a failed request is told to the caller, who knows whether it may be sent again.
 import { createSecureContext, getCACertificates, type SecureContext } from 'node:tls';
 import { Semaphore } from '../../platform/semaphore.ts';
+import type { Proxy } from '../proxy-rules.ts';
 import type { Target } from '../url-policy.ts';
-import { Connection } from './connection.ts';
+import type { Connection } from './connection.ts';
+import { dial } from './dial.ts';
 import { ResponseBody } from './response-body.ts';
 import { httpStart, parseResponseHead, type ResponseHead } from './response-head.ts';
 import { defaultTimeouts, type Timeouts } from './timeouts.ts';
@@ -14,6 +16,8 @@ export interface ClientOptions {
   timeouts?: Partial<Timeouts>;
   /** PEM certificates of authorities that are trusted besides the well-known ones. */
   certificateAuthorities?: string | undefined;
+  /** What connections go through; undefined for none. */
+  proxy?: Proxy | undefined;
 }
 
 export interface Response {
@@ -30,6 +34,7 @@ export class HttpClient implements AsyncDisposable {
   readonly target: Target;
   readonly #timeouts: Timeouts;
   readonly #secureContext: SecureContext | undefined;
+  readonly #proxy: Proxy | undefined;
   readonly #slots: Semaphore;
   readonly #idle: Connection[] = [];
   readonly #open = new Set<Connection>();
@@ -41,6 +46,7 @@ export class HttpClient implements AsyncDisposable {
     this.target = target;
     this.#timeouts = { ...defaultTimeouts, ...options.timeouts };
     this.#secureContext = target.protocol === 'https:' ? secureContext(options.certificateAuthorities) : undefined;
+    this.#proxy = options.proxy;
     this.#slots = new Semaphore(options.maxConnections);
   }
 
@@ -126,9 +132,10 @@ export class HttpClient implements AsyncDisposable {
   }
 
   async #connect(signal: AbortSignal): Promise<Connection> {
-    const connection = await Connection.open(this.target, {
+    const connection = await dial(this.target, {
       timeouts: this.#timeouts,
       secureContext: this.#secureContext,
+      proxy: this.#proxy,
       signal,
     });
     this.#open.add(connection);
