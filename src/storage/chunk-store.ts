@@ -84,18 +84,18 @@ export class ChunkStore {
   }
 
   /**
-   * Reads and verifies the whole object past every cache. @returns its size.
-   * @throws as read
+   * Reads and verifies the whole object past every cache. @returns its size; undefined when there is no such object.
+   * @throws ChunkCorruptError when it is damaged; TransientError when the store is away.
    */
-  async verify(address: ChunkAddress, signal?: AbortSignal): Promise<number> {
-    let sizeBytes = 0;
+  async verify(address: ChunkAddress, signal?: AbortSignal): Promise<number | undefined> {
+    let sizeBytes: number | undefined;
     await this.#twice(address, async () => {
       this.#forget(address);
-      const target = new Uint8Array(chunkBytes);
-      await this.#readOnce(address, target, 0, { fresh: true, signal });
+      sizeBytes = (await this.#blobs.stat(chunkKey(address)))?.sizeBytes;
+      if (sizeBytes === undefined) return;
+      await this.#readOnce(address, new Uint8Array(chunkBytes), 0, { fresh: true, signal });
       const header = await this.#header(address, { fresh: false, signal });
-      sizeBytes = (await this.#blobs.stat(chunkKey(address)))?.sizeBytes ?? 0;
-      if (sizeBytes !== headerBytes + header.payloadBytes) throw new Damage('there are bytes after its end');
+      if (sizeBytes !== headerBytes + header.payloadBytes) throw new Damage('its length is not what its header says');
     });
     return sizeBytes;
   }

@@ -70,10 +70,15 @@ export class PageStore {
     return content;
   }
 
-  /** Reads and verifies a page past the cache. @returns its size. @throws as leaf */
-  async verify(address: PageAddress): Promise<number> {
-    const page = await this.#twice(address, async () => this.#verified(address, await this.#sizeOf(address), true));
-    return page.length;
+  /**
+   * Reads and verifies a page past the cache. @returns its size; undefined when there is no such page.
+   * @throws PageCorruptError when it is damaged; TransientError when the store is away.
+   */
+  async verify(address: PageAddress): Promise<number | undefined> {
+    return this.#twice(address, async () => {
+      if ((await this.#blobs.stat(pageKey(address))) === undefined) return undefined;
+      return (await this.#verified(address, await this.#sizeOf(address), true)).length;
+    });
   }
 
   async #page(address: PageAddress, read: () => Promise<Page>, signal: AbortSignal | undefined): Promise<Page> {
