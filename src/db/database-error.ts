@@ -7,6 +7,7 @@ const transientStates = new Set([
   '55P03', // lock_not_available: lock_timeout
   '25P03', // idle_in_transaction_session_timeout
   '25P04', // transaction_timeout
+  '25006', // read_only_sql_transaction: the server has become a standby
 ]);
 
 const connectionCodes = new Set([
@@ -18,6 +19,7 @@ const connectionCodes = new Set([
   'EHOSTUNREACH',
   'ENETUNREACH',
   'EAI_AGAIN',
+  'ENOTFOUND',
 ]);
 
 /** Texts of node-postgres and its pool, which have no code. */
@@ -27,6 +29,8 @@ const connectionTexts =
 /** True when a later attempt at the same transaction may succeed though nothing else changes. */
 export function isTransientDatabaseError(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
+  // Every address of a host was tried.
+  if (error instanceof AggregateError && error.errors.length > 0) return error.errors.every(isTransientDatabaseError);
   const { code, syscall } = error as NodeJS.ErrnoException;
   if (typeof code === 'string') {
     if (/^[0-9A-Z]{5}$/.test(code) && !code.startsWith('E'))

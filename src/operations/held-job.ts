@@ -67,6 +67,7 @@ export class HeldJob implements RunningJob {
   }
 
   loseLease(): void {
+    clearTimeout(this.#timer);
     this.#lease.abort(new LeaseLost());
     this.#controller.abort(new LeaseLost());
   }

@@ -53,14 +53,18 @@ async function removeOlder(
   return removed;
 }
 
-/** Removes history now and then until `signal` fires. A database that is away is met again at the next time. */
+/** Removes history now and then until `signal` fires; never throws. What fails is tried again at the next time. */
 export async function keepHistoryShort(
   fork: () => EntityManager,
   signal: AbortSignal,
-  options: HistoryBounds & { intervalMs?: number } = {},
+  options: HistoryBounds & { intervalMs?: number; onError?: (error: unknown) => void } = {},
 ): Promise<void> {
   while (!signal.aborted) {
-    await removeHistory(fork(), options, signal).catch(() => {});
+    try {
+      await removeHistory(fork(), options, signal);
+    } catch (error) {
+      options.onError?.(error);
+    }
     await delay(options.intervalMs ?? 10 * 60 * 1000, undefined, { signal }).catch(() => {});
   }
 }

@@ -32,7 +32,7 @@ export class JobBell {
   readonly #listeners = new Set<JobListener>();
   #cancelled = new Set<string>();
   #isWaiting = false;
-  #isSending = false;
+  #sending: Promise<void> | undefined;
 
   /** `fork` answers an EntityManager outside of any transaction. */
   constructor(fork: () => EntityManager) {
@@ -52,7 +52,7 @@ export class JobBell {
     }
     for (const id of cancelled) this.#cancelled.add(id);
     this.#isWaiting = true;
-    if (!this.#isSending) void this.#send();
+    this.#sending ??= this.#send();
   }
 
   /** Call it after the commit that ended an operation. Local: other processes look at the row. */
@@ -71,21 +71,26 @@ export class JobBell {
     }
   }
 
+  /** Resolves when no notification is under way: the database may go. */
+  async settled(): Promise<void> {
+    await this.#sending;
+  }
+
   async #send(): Promise<void> {
-    this.#isSending = true;
-    try {
-      while (this.#isWaiting) {
-        this.#isWaiting = false;
-        const cancelled = [...this.#cancelled];
-        this.#cancelled = new Set();
-        const notice: Notice = { from: this.#id };
-        if (cancelled.length > 0) notice.cancelled = cancelled.length > maxNamedIds ? null : cancelled;
-        // A database that is away needs no word of it here: whoever made the work has got the error or will, and runners look again.
-        await query(this.#fork(), 'select pg_notify($1, $2)', [jobChannel, JSON.stringify(notice)]).catch(() => {});
-      }
-    } finally {
-      this.#isSending = false;
+    while (this.#isWaiting) {
+      this.#isWaiting = false;
+      const cancelled = [...this.#cancelled];
+      this.#cancelled = new Set();
+      const notice: Notice = { from: this.#id };
+      if (cancelled.length > 0) notice.cancelled = cancelled.length > maxNamedIds ? null : cancelled;
+      // A database that is away needs no word of it here: whoever made the work has got the error or will, and runners look again.
+      await this.#notify(JSON.stringify(notice)).catch(() => {});
     }
+    this.#sending = undefined;
+  }
+
+  async #notify(payload: string): Promise<void> {
+    await query(this.#fork(), 'select pg_notify($1, $2)', [jobChannel, payload]);
   }
 }
 

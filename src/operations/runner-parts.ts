@@ -3,8 +3,9 @@ import type { EntityManager } from '@mikro-orm/postgresql';
 import type { JobBell } from './job-bell.ts';
 import type { JobHandler } from './job-handler.ts';
 
-/** How a job left this runner. `lost`: another attempt has it; `given-back`: shutdown. */
-export type JobOutcome = 'done' | 'failed' | 'cancelled' | 'postponed' | 'given-back' | 'lost';
+/** How a job left a runner. `lost`: another attempt has it; `given-back`: shutdown. */
+export const jobOutcomes = ['done', 'failed', 'cancelled', 'postponed', 'given-back', 'lost'] as const;
+export type JobOutcome = (typeof jobOutcomes)[number];
 
 /** The log as far as it is used here (pino's shape). */
 export interface JobLog {
@@ -15,12 +16,11 @@ export interface JobLog {
 
 /** Counts; kinds and outcomes are closed sets. Called synchronously; must not throw. */
 export interface JobMetrics {
-  /** A job was claimed `waitedMs` after it was due. */
+  /** A job was claimed `waitedMs` after it was due. (Not told of jobs that were cancelled before they ran.) */
   claimed?(kind: string, waitedMs: number): void;
-  /** An attempt left this runner. */
+  /** An attempt began; `left` tells its end. */
+  started?(kind: string): void;
   left?(kind: string, outcome: JobOutcome, durationMs: number): void;
-  /** Jobs that this runner holds. */
-  held?(count: number): void;
 }
 
 /** Durations in ms. The defaults are the design's (architecture, section 4); tests shorten them. */

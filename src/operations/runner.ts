@@ -14,6 +14,9 @@ import { aboutJob, carryOut, type Settled } from './settle.ts';
 /** Places beside the bounded ones, for jobs that were cancelled before they ran: their end is one short transaction. */
 const cancelledPlaces = 2;
 
+/** Waiting for the last notification at shutdown, ms. */
+const farewellMs = 1_000;
+
 export class Runner implements AsyncDisposable {
   readonly #parts: RunnerParts;
   readonly #context: RunnerContext;
@@ -120,12 +123,12 @@ export class Runner implements AsyncDisposable {
       this.#running.add(run);
       void run.finally(() => this.#running.delete(run));
     }
-    if (claimed.length > 0) this.#parts.metrics?.held?.(this.#held.size);
     return claimed.length;
   }
 
   async #run(job: HeldJob): Promise<void> {
     const { log } = this.#context;
+    this.#parts.metrics?.started?.(job.kind);
     if (!job.cancelRequested) this.#parts.metrics?.claimed?.(job.kind, job.waitedMs);
     let settled: Settled;
     try {
@@ -149,7 +152,6 @@ export class Runner implements AsyncDisposable {
     if (outcome === 'lost') this.#context.log.warn(fields, 'job lost to another attempt');
     else this.#context.log.info(fields, 'job ended');
     this.#parts.metrics?.left?.(job.kind, outcome, durationMs);
-    this.#parts.metrics?.held?.(this.#held.size);
   }
 
   async #writeProgress(): Promise<void> {
@@ -157,8 +159,11 @@ export class Runner implements AsyncDisposable {
     if (jobs.length === 0) return;
     const nowMs = performance.now();
     const rows = jobs.map(({ operationId, attempt, meter }) => Object.assign(meter.take(nowMs), { operationId, attempt }));
-    // Lost progress is told again with the next report.
-    await storeProgress(this.#context.fork(), rows).catch(() => {});
+    try {
+      await storeProgress(this.#context.fork(), rows);
+    } catch {
+      // Told again with the next report.
+    }
   }
 
   /** Stops claiming, aborts the handlers, waits for them (bounded) and gives their leases back. Leases are kept until then. */
@@ -178,8 +183,10 @@ export class Runner implements AsyncDisposable {
     }
     bound.abort();
     this.#stopKeeping.abort();
-    for (const job of this.#held.values()) job.release();
+    // Whatever they still do, it must not reach for a database that is gone.
+    for (const job of this.#held.values()) job.loseLease();
     await this.#resources.disposeAsync();
     await this.#loops;
+    await Promise.race([this.#parts.bell.settled(), delay(farewellMs)]);
   }
 }

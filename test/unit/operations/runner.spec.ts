@@ -523,6 +523,17 @@ describe('Runner', () => {
       expect(seen).to.deep.equal([{ attempt: 2, checkpoint: { at: 3 } }]);
     });
 
+    it('does not count attempts that a shutdown ended, however many', async () => {
+      const id = await kit.begin({ kind: 'test', payload: {} });
+      for (let attempt = 1; attempt <= 10; attempt += 1) {
+        const work = untilAborted();
+        const runner = kit.startRunner([handler(work.run)]);
+        await work.first();
+        await runner[Symbol.asyncDispose]();
+        expect(await kit.job(id)).to.include({ attempt, stalledAttempts: 0 });
+      }
+    });
+
     it('does not wait for ever for a handler that ignores its signal', async () => {
       const work = Promise.withResolvers<never>();
       const started = Promise.withResolvers<void>();
