@@ -8,22 +8,46 @@ describe('Metrics', () => {
     counter.with({ code: 'OK' }).inc();
     counter.with({ code: 'OK' }).inc(2);
     metrics.gauge({ name: 'obraz_open', help: 'Open.' }).with({}).set(7);
-    metrics
-      .histogram({ name: 'obraz_call_seconds', help: 'Time.', buckets: [0.1, 1] })
-      .with({})
-      .observe(0.5);
+    const seconds = metrics.histogram({
+      name: 'obraz_call_seconds',
+      help: 'Time.',
+      buckets: [0.1, 1],
+      labels: { method: ['Get'] },
+    });
+    for (const value of [0.1, 0.5, 0.5, 3]) seconds.with({ method: 'Get' }).observe(value);
     const { body, contentType } = await metrics.render();
     expect(contentType).to.match(/^text\/plain/);
     expect(body).to.include('obraz_calls_total{code="OK"} 3').and.to.not.include('NOT_FOUND');
     expect(body).to.include('obraz_open 7');
-    expect(body).to.include('obraz_call_seconds_bucket{le="0.1"} 0').and.to.include('obraz_call_seconds_bucket{le="1"} 1');
+    expect(body.split('\n').filter((line) => line.includes('obraz_call_seconds'))).to.deep.equal([
+      '# HELP obraz_call_seconds Time.',
+      '# TYPE obraz_call_seconds histogram',
+      'obraz_call_seconds_bucket{le="0.1",method="Get"} 1',
+      'obraz_call_seconds_bucket{le="1",method="Get"} 3',
+      'obraz_call_seconds_bucket{le="+Inf",method="Get"} 4',
+      'obraz_call_seconds_sum{method="Get"} 4.1',
+      'obraz_call_seconds_count{method="Get"} 4',
+    ]);
   });
 
   it('refuse label values that were not listed, so that input cannot add series', () => {
     const counter = new Metrics().counter({ name: 'obraz_calls_total', help: 'Calls.', labels: { code: ['OK'] } });
-    expect(() => counter.with({ code: 'made up by a caller' })).to.throw(
-      'the label code of a metric cannot be "made up by a caller"',
+    const withLabels = (labels: object) => () => counter.with(labels as { code: string });
+    expect(withLabels({ code: 'made up by a caller' })).to.throw(
+      'obraz_calls_total: the label code cannot be "made up by a caller"',
     );
+    expect(withLabels({})).to.throw('the label code cannot be "undefined"');
+    expect(withLabels({ code: 'OK', more: 'x' })).to.throw('the label more cannot be "x"');
+  });
+
+  it('give the same series to everyone who asks for the same labels, and one name to one metric', () => {
+    const metrics = new Metrics();
+    const options = { name: 'obraz_open', help: 'Open.', labels: { kind: ['a', 'b'] } };
+    const gauge = metrics.gauge(options);
+    expect(gauge.with({ kind: 'a' }))
+      .to.equal(gauge.with({ kind: 'a' }))
+      .and.not.to.equal(gauge.with({ kind: 'b' }));
+    expect(() => metrics.counter(options)).to.throw('obraz_open has already been registered');
   });
 
   it('read observed gauges when they are asked for', async () => {
