@@ -121,7 +121,7 @@ function npmCi(held) {
   // The npm that runs this, under the Node that runs it: the one in node_modules is about to be replaced.
   const { npm_execpath: npm, npm_node_execpath: node } = process.env;
   const isNpm = npm !== undefined && /npm-cli\.[cm]?js$/.test(npm);
-  const args = ['ci', '--ignore-scripts', '--include=dev', '--include=optional', '--no-audit', '--no-fund'];
+  const args = ['ci', '--ignore-scripts', '--include=dev', '--include=optional', '--no-audit', '--no-fund', '--loglevel=error'];
   const child = spawn(isNpm ? node || process.execPath : 'npm', isNpm ? [npm, ...args] : args, {
     cwd: root,
     stdio: ['ignore', 2, 2],
