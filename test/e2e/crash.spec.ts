@@ -181,6 +181,11 @@ describe(`crashes and stops in the midst of an import (OBRAZ_TEST_SEED=${testSee
     expect(given).to.include({ attempt: 1, leased: false, owner: null });
     expect(given.next_index).to.be.a('number');
     const requestCount = web.requests.length;
+    // What the checkpoint says was fetched: all of it, once.
+    const fetched = web.requests.map(({ range }) => range);
+    const held = image.bytesBelow(given.next_index!, [{ start: 0, end: image.content.length }]);
+    expect(held).to.be.greaterThan(0);
+    expect(image.bytesBelow(given.next_index!, fetched)).to.be.within(held, held + tableBytes);
     web.behave({});
 
     const second = stack.use(await startOn(dataDirectory, database));

@@ -61,7 +61,7 @@ export class Obraz implements AsyncDisposable {
     return new Obraz(child, dataDirectory, options.dataDirectory !== undefined);
   }
 
-  /** Starts the process and waits, at most 30 s, for `obraz is ready`. */
+  /** Starts the process and waits, at most 60 s, for `obraz is ready`. */
   static async start(options: ObrazOptions = {}): Promise<Obraz> {
     const obraz = await Obraz.spawn(options);
     try {
@@ -74,14 +74,14 @@ export class Obraz implements AsyncDisposable {
   }
 
   async waitUntilReady(): Promise<void> {
-    const deadline = Date.now() + 30_000;
+    const deadline = Date.now() + 60_000;
     while (!/^obraz is ready$/m.test(this.output)) {
       if (this.child.exitCode !== null || this.child.signalCode !== null) {
         // Its last words are still on their way.
         await new Promise((resolve) => setTimeout(resolve, 200));
         throw new Error(`obraz ended before it was ready:\n${this.output}`);
       }
-      if (Date.now() > deadline) throw new Error(`obraz was not ready within 30 s:\n${this.output}`);
+      if (Date.now() > deadline) throw new Error(`obraz was not ready within 60 s:\n${this.output}`);
       await new Promise((resolve) => setTimeout(resolve, 10));
     }
   }
