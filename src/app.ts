@@ -3,18 +3,21 @@
 import { mkdir, readFile, rm } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
+import { openCertificates } from './certificates.ts';
 import type { Config } from './config.ts';
 import { type Database, openDatabase } from './database.ts';
 import { ensureAdminKey } from './iam/admin-key.ts';
 import { keepAdminToken } from './iam/admin-token.ts';
 import { addSecret } from './iam/server-secrets.ts';
 import { TokenAuthority } from './iam/tokens.ts';
-import { deleteImageJob } from './images/delete.job.ts';
+import { deleteImageJob, deleteJobKind } from './images/delete.job.ts';
 import { ChunkPool } from './images/import/chunk-pool.ts';
+import { importJobKind } from './images/import/import-payload.ts';
 import { importJob } from './images/import/import.job.ts';
 import { keepHistoryShort } from './operations/history.ts';
 import { JobBell } from './operations/job-bell.ts';
 import type { JobHandler } from './operations/job-handler.ts';
+import { createJobMetrics } from './operations/job-metrics.ts';
 import { Operations } from './operations/operations.ts';
 import { Runner } from './operations/runner.ts';
 import { openDataFolder } from './platform/data-folder.ts';
@@ -40,6 +43,7 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
   await using undo = new AsyncDisposableStack();
   const log = createLog({ level: config.logLevel });
   const metrics = new Metrics();
+  metrics.collectProcess();
   const folder = undo.use(await openDataFolder(config.dataDirectory));
   const file = (name: string): string => path.join(folder.path, name);
   const urlPolicy = new UrlPolicy(readImportRules(config));
@@ -54,6 +58,7 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
   undo.use(await keepAdminToken({ authority, serviceAccountId: ids.serviceAccountId, file: file('admin.token'), log }));
   signal.throwIfAborted();
 
+  const certificates = await openCertificates(config, fork(), file('ca.pem'));
   const bell = new JobBell(fork);
   const operations = new Operations({ bell, fork });
   if (config.roles.has('worker')) {
@@ -62,14 +67,19 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
       new ChunkPool({ threads: importThreads(config), slotsPerThread: 4, storage: { directory: storage.directory }, log }),
     );
     const importParts = { storage, pool, urlPolicy, certificateAuthorities, spoolDirectory, checkpointIntervalMs: 2_000 };
-    const handlers = [importJob(importParts), deleteImageJob(operations)] as JobHandler[];
-    const runner = undo.use(
-      new Runner({ fork, bell, handlers, concurrency: config.jobConcurrency, listenUrl: database.url, log }),
-    );
-    runner.start();
-    undo.use(untilDisposed((ended) => keepHistoryShort(fork, ended)));
+    const jobMetrics = createJobMetrics(metrics, [importJobKind, deleteJobKind]);
+    // Two runners: a delete does not wait behind imports.
+    for (const [jobHandlers, concurrency, listenUrl] of [
+      [[importJob(importParts)], config.jobConcurrency, database.url],
+      [[deleteImageJob(operations)], 8, undefined],
+    ] as [JobHandler[], number, string | undefined][]) {
+      const listening = listenUrl === undefined ? {} : { listenUrl };
+      undo.use(new Runner({ fork, bell, handlers: jobHandlers, concurrency, log, metrics: jobMetrics, ...listening })).start();
+    }
+    const onError = (error: unknown): void => log.warn({ err: error }, 'old operations could not be removed');
+    undo.use(untilDisposed((ended) => keepHistoryShort(fork, ended, { onError })));
   }
-  const servers = undo.use(await startServers({ config, log, metrics, fork, authority, operations, urlPolicy }));
+  const servers = undo.use(await startServers({ config, log, metrics, fork, authority, operations, urlPolicy, certificates }));
   const bootstrap = {
     cloud_id: ids.cloudId,
     folder_id: ids.folderId,

@@ -15,11 +15,13 @@ import { OperationServiceService } from '../generated/yandex/cloud/operation/ope
 import { QuotaLimitServiceService } from '../generated/yandex/cloud/quotamanager/v1/quota_limit_service.ts';
 import { CloudServiceService } from '../generated/yandex/cloud/resourcemanager/v1/cloud_service.ts';
 import { FolderServiceService } from '../generated/yandex/cloud/resourcemanager/v1/folder_service.ts';
+import type { Certificates } from './certificates.ts';
 import type { Config } from './config.ts';
 import { apiEndpointMethods } from './endpoints/api-endpoint-methods.ts';
 import { cloudMethods, folderMethods } from './folders/methods.ts';
 import { iamTokenMethods } from './iam/iam-token-service/iam-token-methods.ts';
 import type { TokenAuthority } from './iam/tokens.ts';
+import { startHttpServer } from './http/server.ts';
 import { Image } from './images/image.entity.ts';
 import { imageMethods } from './images/methods.ts';
 import { Operation } from './operations/operation.entity.ts';
@@ -31,6 +33,7 @@ import { unauthenticated } from './platform/errors.ts';
 import type { Log } from './platform/log.ts';
 import type { Metrics } from './platform/metrics.ts';
 import type { UrlPolicy } from './sources/url-policy.ts';
+import { formatAddress, parseAddress } from './transport/address.ts';
 import { loadDescriptors } from './transport/descriptors.ts';
 import { createHealth } from './transport/health.ts';
 import { implement, type ServiceParts } from './transport/implement.ts';
@@ -48,6 +51,7 @@ export interface ServerParts {
   authority: TokenAuthority;
   operations: Operations;
   urlPolicy: UrlPolicy;
+  certificates: Certificates;
 }
 
 /** Methods that need no token: clients call them before they have one. */
@@ -98,7 +102,7 @@ export interface Servers extends AsyncDisposable {
 }
 
 export async function startServers(server: ServerParts): Promise<Servers> {
-  const { config, log, authority } = server;
+  const { config, log, authority, certificates } = server;
   const descriptors = loadDescriptors();
   const parts: ServiceParts = {
     authenticate(token) {
@@ -114,14 +118,33 @@ export async function startServers(server: ServerParts): Promise<Servers> {
   const served = services(server, parts);
   const serviceNames = served.map(({ name }) => name);
   const health = createHealth(serviceNames);
-  const grpc = await startGrpcServer({
-    services: [...served, health.service, ...reflectionServices(descriptors, [...serviceNames, health.service.name])],
-    plaintextAddress: config.grpcAddress,
-    log,
-  });
+  await using undo = new AsyncDisposableStack();
+  let ready = false;
+  const { host, port } = parseAddress(config.httpAddress);
+  const http = undo.use(await startHttpServer({ host, port, metrics: server.metrics, log, isReady: () => ready }));
+  // A process without the api role has health and metrics alone.
+  const grpc = config.roles.has('api')
+    ? undo.use(
+        await startGrpcServer({
+          services: [...served, health.service, ...reflectionServices(descriptors, [...serviceNames, health.service.name])],
+          plaintextAddress: config.grpcAddress,
+          tls: { address: config.tlsAddress, ...certificates.current },
+          log,
+        }),
+      )
+    : undefined;
+  if (grpc !== undefined) undo.use(certificates.keepFresh((certificate) => grpc.replaceCertificate(certificate)));
+  const stack = undo.move();
   return {
-    addresses: { grpc: grpc.plaintextAddress, tls: grpc.tlsAddress, http: config.httpAddress },
-    setReady: () => health.setServing(true),
-    [Symbol.asyncDispose]: () => grpc[Symbol.asyncDispose](),
+    addresses: { grpc: grpc?.plaintextAddress, tls: grpc?.tlsAddress, http: formatAddress({ host, port: http.port }) },
+    setReady() {
+      ready = true;
+      health.setServing(true);
+    },
+    async [Symbol.asyncDispose]() {
+      ready = false;
+      health.setServing(false);
+      await stack.disposeAsync();
+    },
   };
 }

@@ -144,5 +144,4 @@ export class ChunkPool implements AsyncDisposable {
   }
 }
 
-// oxlint-disable-next-line unicorn/require-post-message-target-origin -- a thread, not a window
 const post = (thread: Thread, message: ToThread): void => thread.worker.postMessage(message);
