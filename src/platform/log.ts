@@ -1,6 +1,6 @@
 // The one place that makes logs: JSON lines on standard error (standard output carries the banner and `obraz is ready`). Secrets are
 // cut out twice: fields that hold them by name, and what looks like one inside texts and errors.
-import { type DestinationStream, type Logger, pino, stdTimeFunctions } from 'pino';
+import { type DestinationStream, type Logger, pino } from 'pino';
 import { BatchedOutput } from './batched-output.ts';
 
 /** A logger as every part gets it: `log.error({ err }, 'what happened')`. Errors go under `err`. */
@@ -41,13 +41,26 @@ export function createLog({ level, destination = standardError() }: LogOptions):
     {
       level,
       base: null,
-      timestamp: stdTimeFunctions.isoTime,
+      timestamp,
       // pino's own `redact` with wildcards costs 15 µs a line, more than the rest of a line; this costs a tenth of one.
       formatters: { level: (label) => ({ level: label }), log: (fields) => withoutSecrets(fields, 1) },
       serializers: { err: (error: unknown) => describeError(error) },
     },
     destination,
   );
+}
+
+let stampedMs = 0;
+let stamp = '';
+
+/** Under load many lines fall into one millisecond. */
+function timestamp(): string {
+  const now = Date.now();
+  if (now !== stampedMs) {
+    stampedMs = now;
+    stamp = `,"time":"${new Date(now).toISOString()}"`;
+  }
+  return stamp;
 }
 
 const standardError = (): DestinationStream =>

@@ -1,0 +1,35 @@
+import { type OutgoingHttpHeaders, sensitiveHeaders } from 'node:http2';
+import { Metadata } from '@grpc/grpc-js';
+import type { RequestIds } from './request-headers.ts';
+
+const neverRepeated = ['x-request-id', 'x-server-request-id', 'x-server-trace-id'];
+
+/**
+ * The headers of every answer. (nodejs-sdk shows ids of failed calls only when they come as headers, before the error.)
+ *
+ * They cost more than the rest of the wrapper when they are sent as Metadata: so they are ready for HTTP/2 from the start, and their
+ * values are kept out of the table of repeated headers, where each would push out another.
+ */
+export class AnswerHeaders extends Metadata {
+  readonly #headers: OutgoingHttpHeaders & { [sensitiveHeaders]: string[] };
+
+  constructor({ requestId, serverRequestId }: RequestIds) {
+    super();
+    this.#headers = {
+      'x-request-id': requestId,
+      'x-server-request-id': serverRequestId,
+      'x-server-trace-id': serverRequestId,
+      [sensitiveHeaders]: neverRepeated,
+    };
+  }
+
+  /** Adds a header beside them. @throws Error for what cannot be one. */
+  override set(name: string, value: string): void {
+    super.set(name, value);
+    this.#headers[name.toLowerCase()] = value;
+  }
+
+  override toHttp2Headers(): OutgoingHttpHeaders {
+    return this.#headers;
+  }
+}

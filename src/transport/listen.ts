@@ -1,0 +1,109 @@
+// Sockets of the server's own: bounded in number, closed in bounded time, with errors that an operator understands. TLS ends here, so
+// that a certificate can be replaced while the server runs.
+import { type Server as NetServer, type Socket, createServer } from 'node:net';
+import { type SecureContextOptions, createServer as createTlsServer } from 'node:tls';
+import { StartError } from '../platform/start-error.ts';
+import { formatAddress, parseAddress } from './address.ts';
+
+/** A certificate chain and its key, PEM. */
+export interface ServerCertificate {
+  certificate: string;
+  key: string;
+}
+
+export interface Port extends AsyncDisposable {
+  /** host:port as it is listened on: the host that was asked for, and the real port. */
+  readonly address: string;
+  /** For new connections. @throws Error when certificate and key are not good or not a pair; the old ones stay then. */
+  replaceCertificate(certificate: ServerCertificate): void;
+  /** Takes no more connections. */
+  close(): void;
+}
+
+/** Beyond these, new connections are closed at once. */
+const maxConnections = 10_000;
+const handshakeTimeoutMs = 10_000;
+
+/**
+ * Listens on `address`; TLS (ALPN h2) with a certificate, else plain. Disposal destroys what connections are left.
+ * @throws StartError when the address cannot be listened on.
+ */
+export async function listen(
+  address: string,
+  certificate: ServerCertificate | undefined,
+  onConnection: (socket: Socket) => void,
+): Promise<Port> {
+  const sockets = new Set<Socket>();
+  const connected = (socket: Socket): void => {
+    sockets.add(socket);
+    socket.once('close', () => sockets.delete(socket));
+  };
+  const serve = (socket: Socket): void => {
+    // A connection that breaks is the client's affair; its calls hear of it by themselves.
+    socket.on('error', () => socket.destroy());
+    onConnection(socket);
+  };
+  const plain = { noDelay: true };
+  const tls =
+    certificate === undefined
+      ? undefined
+      : createTlsServer(
+          { ...plain, ...secureContext(certificate), ALPNProtocols: ['h2'], handshakeTimeout: handshakeTimeoutMs },
+          serve,
+        );
+  // Handshakes that fail: a client that does not trust the certificate, a port scan.
+  tls?.on('tlsClientError', (_error, socket) => socket.destroy());
+  const server = tls ?? createServer(plain, serve);
+  server.on('connection', connected);
+  server.maxConnections = maxConnections;
+  const port = await listening(server, address);
+  return {
+    address: formatAddress({ host: parseAddress(address).host, port }),
+    replaceCertificate(next) {
+      if (tls === undefined) throw new Error(`${address} is listened on without TLS`);
+      tls.setSecureContext(secureContext(next));
+    },
+    close: () => void server.close(),
+    async [Symbol.asyncDispose]() {
+      const closed = new Promise<void>((resolve) => server.once('close', resolve));
+      const wasOpen = server.listening || sockets.size > 0;
+      server.close();
+      for (const socket of sockets) socket.destroy();
+      if (wasOpen) await closed;
+    },
+  };
+}
+
+const secureContext = ({ certificate, key }: ServerCertificate): SecureContextOptions => ({
+  cert: certificate,
+  key,
+  minVersion: 'TLSv1.2',
+});
+
+/** Answers the real port. */
+async function listening(server: NetServer, address: string): Promise<number> {
+  const { host, port } = parseAddress(address);
+  try {
+    await new Promise<void>((resolve, reject) => {
+      server.once('error', reject);
+      server.listen({ host, port }, () => {
+        server.off('error', reject);
+        resolve();
+      });
+    });
+  } catch (error) {
+    throw new StartError(`cannot listen on ${address}: ${reason(error as NodeJS.ErrnoException)}`, { cause: error });
+  }
+  const bound = server.address();
+  return typeof bound === 'object' && bound !== null ? bound.port : port;
+}
+
+const reasons: Readonly<Record<string, string>> = {
+  EADDRINUSE: 'another program listens there',
+  EACCES: 'this user may not use the port',
+  EADDRNOTAVAIL: 'this machine does not have the address',
+  ENOTFOUND: 'the host name is not known',
+  EAI_AGAIN: 'the host name is not known',
+};
+
+const reason = ({ code, message }: NodeJS.ErrnoException): string => reasons[code ?? ''] ?? message;
