@@ -1,5 +1,5 @@
 // What listens: gRPC with and without TLS, and HTTP. Which service is made of which parts is read off `services`.
-import type { EntityManager } from '@mikro-orm/postgresql';
+import type { EntityManager, FilterQuery } from '@mikro-orm/postgresql';
 import { ProgressServiceService } from '../generated/obraz/v1/progress.ts';
 import { DiskServiceService } from '../generated/yandex/cloud/compute/v1/disk_service.ts';
 import { DiskTypeServiceService } from '../generated/yandex/cloud/compute/v1/disk_type_service.ts';
@@ -65,8 +65,8 @@ const openMethods = new Set([
 function byId<Entity extends { id: string }>(fork: () => EntityManager, entity: new () => Entity) {
   return coalesce<string, Entity>(
     async (ids) => {
-      const rows = await fork().find(entity, { id: { $in: ids } } as never, { disableIdentityMap: true });
-      return new Map(rows.map((row) => [row.id, row]));
+      const rows = await fork().find(entity, { id: { $in: ids } } as FilterQuery<Entity>, { disableIdentityMap: true });
+      return new Map(rows.map((row) => [row.id, row as Entity]));
     },
     { maxBatch: 500 },
   );
