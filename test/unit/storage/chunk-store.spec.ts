@@ -333,7 +333,7 @@ describe('chunk store', () => {
     expect(await errorOf(store.verify(encoded.address)))
       .to.be.instanceOf(ChunkCorruptError)
       .with.property('message')
-      .that.includes('after its end');
+      .that.includes('its length is not what its header says');
   });
 });
 

@@ -1,6 +1,7 @@
 import { execFile, spawnSync } from 'node:child_process';
 import { chmod, mkdir, readdir, rename, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { TransientError } from '../../../../src/platform/errors.ts';
@@ -122,13 +123,14 @@ describe('local blob store', () => {
 
   it('fails a put whose temporary file somebody removed, and says it may be tried again', async () => {
     await store.put('chunks/ab/first', [text('x')]);
-    const put = errorOf(store.put('chunks/ab/second', [Buffer.alloc(8 * 1024 * 1024)]));
-    const sweep = setInterval(
-      () => void rm(path.join(directory, '+tmp'), { recursive: true, force: true }).catch(() => undefined),
-      1,
-    );
+    const ended = new AbortController();
+    const put = errorOf(store.put('chunks/ab/second', [Buffer.alloc(8 * 1024 * 1024)])).finally(() => ended.abort());
+    while (!ended.signal.aborted) {
+      // A file that is made while the folder is being removed keeps it for another round.
+      await rm(path.join(directory, '+tmp'), { recursive: true, force: true }).catch(() => undefined);
+      await sleep(1);
+    }
     const error = await put;
-    clearInterval(sweep);
     if (error !== undefined) expect(error).to.be.instanceOf(TransientError);
     await mkdir(path.join(directory, '+tmp'), { recursive: true });
     await store.put('chunks/ab/second', [text('y')]);
