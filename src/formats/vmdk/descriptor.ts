@@ -1,7 +1,7 @@
 // The text inside a sparse VMDK that says what the disk is made of. It is untrusted like all the rest: names in it are read to be
 // refused, never followed. Source: VMware's "Virtual Disk Format 5.0", section "The Descriptor File".
 import { convertRemedy } from '../refusal.ts';
-import { noVmdk } from './header.ts';
+import { noVmdk, splitRemedy } from './header.ts';
 
 const readTypes = new Set(['monolithicsparse', 'streamoptimized']);
 const flattenRemedy = `Join its files into one first: ${convertRemedy('vmdk').replace('Convert it first: ', '')}`;
@@ -12,6 +12,13 @@ export function parseDescriptor(bytes: Uint8Array): number {
   const end = bytes.indexOf(0);
   const text = Buffer.from(end === -1 ? bytes : bytes.subarray(0, end)).toString('latin1');
   const lines = text.split(/\r\n|\r|\n/).map((line) => line.trim());
+  if (text.trim() === '')
+    throw noVmdk({
+      field: 'the descriptor',
+      value: '',
+      bound: 'must not be empty: the file is one extent of a split disk',
+      remedy: splitRemedy,
+    });
   if (!/^#\s*disk descriptorfile/i.test(lines[0] ?? ''))
     throw noVmdk({ field: 'the first line of the descriptor', value: lines[0] ?? '', bound: 'must be "# Disk DescriptorFile"' });
 
@@ -19,9 +26,10 @@ export function parseDescriptor(bytes: Uint8Array): number {
   const extents: RegExpExecArray[] = [];
   for (const line of lines) {
     const extent = extentLine.exec(line);
-    const setting = /^([A-Za-z][\w.]*)\s*=\s*"?([^"]*)"?$/.exec(line);
+    const setting = /^([A-Za-z][\w.]*)\s*=\s*(.*)$/.exec(line);
     if (extent !== null) extents.push(extent);
-    else if (setting !== null && !settings.has(setting[1]!.toLowerCase())) settings.set(setting[1]!.toLowerCase(), setting[2]!);
+    else if (setting !== null && !settings.has(setting[1]!.toLowerCase()))
+      settings.set(setting[1]!.toLowerCase(), setting[2]!.replaceAll('"', ''));
     else if (setting === null && line !== '' && !line.startsWith('#'))
       throw noVmdk({ field: 'a line of the descriptor', value: line, bound: 'must be a comment, a setting or an extent' });
   }
@@ -35,11 +43,11 @@ export function parseDescriptor(bytes: Uint8Array): number {
       remedy: flattenRemedy,
     });
   const parent = settings.get('parentcid') ?? 'ffffffff';
-  const hint = settings.get('parentfilenamehint');
-  if (parent.toLowerCase() !== 'ffffffff' || hint !== undefined)
+  const hint = settings.get('parentfilenamehint') ?? '';
+  if (parent.toLowerCase() !== 'ffffffff' || hint !== '')
     throw noVmdk({
-      field: hint === undefined ? 'parentCID' : 'parentFileNameHint',
-      value: hint ?? parent,
+      field: hint === '' ? 'parentCID' : 'parentFileNameHint',
+      value: hint === '' ? parent : hint,
       bound: 'must not name a parent: names inside an image are never followed',
       remedy: flattenRemedy,
     });

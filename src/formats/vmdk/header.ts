@@ -36,6 +36,8 @@ const grainSectors = { least: 8n, most: 8192n };
 export const noVmdk = (refusal: Omit<Refusal, 'format' | 'remedy'> & { remedy?: string }): Error =>
   refuse({ format: 'VMDK', remedy: damagedRemedy, ...refusal });
 
+export const splitRemedy = 'Join the extents into one file first: qemu-img convert -f vmdk -O qcow2 <descriptor> <file>.qcow2';
+
 interface Context {
   fileBytes: number;
   maxSizeBytes: number;
@@ -103,7 +105,7 @@ export function parseVmdkHeader(bytes: Uint8Array, { fileBytes, maxSizeBytes }: 
       field: 'descriptorOffset',
       value: descriptorOffset,
       bound: 'must not be 0: without a descriptor the file is one extent of a split disk',
-      remedy: `Join the extents into one file first: qemu-img convert -f vmdk -O qcow2 <descriptor> <file>.qcow2`,
+      remedy: splitRemedy,
     });
   if (descriptorSectors > maxDescriptorSectors)
     throw noVmdk({ field: 'descriptorSize', value: descriptorSectors, bound: `must be at most ${maxDescriptorSectors} sectors` });
