@@ -58,7 +58,7 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
   undo.use(await keepAdminToken({ authority, serviceAccountId: ids.serviceAccountId, file: file('admin.token'), log }));
   signal.throwIfAborted();
 
-  const certificates = await openCertificates(config, fork(), file('ca.pem'));
+  const certificates = undo.use(await openCertificates(config, fork(), file('ca.pem'), log));
   const bell = new JobBell(fork);
   const operations = new Operations({ bell, fork });
   if (config.roles.has('worker')) {

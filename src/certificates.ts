@@ -1,52 +1,44 @@
 // Which certificate the TLS port shows: a given one, or one of the installation's own authority, which all processes share through the
-// database. The server certificate is each process's own; it is renewed well before it ends.
+// database. The server certificate is each process's own, and renewed well before it ends.
 import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import type { EntityManager } from '@mikro-orm/postgresql';
 import type { Config } from './config.ts';
 import { serverSecret } from './iam/server-secrets.ts';
+import type { Log } from './platform/log.ts';
 import { replaceFile } from './platform/replace-file.ts';
 import { StartError } from './platform/start-error.ts';
+import { defaultCertificateNames } from './transport/certificate-names.ts';
+import { CertificateRenewal } from './transport/certificate-renewal.ts';
 import type { ServerCertificate } from './transport/listen.ts';
-import { createCertificateAuthority, issueServerCertificate } from './transport/tls.ts';
+import { type CertificateAuthority, createCertificateAuthority } from './transport/tls.ts';
 
-/** Issued certificates last 397 days; a process that runs for so long gets a new one in time. */
-const renewIntervalMs = 180 * 24 * 60 * 60 * 1000;
-/** Timers of Node reach 24.8 days. */
-const timerIntervalMs = 24 * 60 * 60 * 1000;
-
-export interface Certificates {
+export interface Certificates extends Disposable {
   readonly current: ServerCertificate;
-  /** Calls `use` with a new certificate in good time, until it is disposed of. */
-  keepFresh(use: (certificate: ServerCertificate) => void): Disposable;
+  /** Hears of every certificate that replaces the current one. */
+  onRenewed: (certificate: ServerCertificate) => void;
 }
 
-/** Leaves the authority that clients trust in `caFile`. @throws StartError when a given certificate cannot be read. */
-export async function openCertificates(config: Config, em: EntityManager, caFile: string): Promise<Certificates> {
+/** Leaves what clients have to trust in `caFile`. @throws StartError when settings are wrong or a file cannot be read. */
+export async function openCertificates(config: Config, em: EntityManager, caFile: string, log: Log): Promise<Certificates> {
   const given = await readGiven(config);
   if (given !== undefined) {
     await replaceFile(caFile, given.certificate, 0o644);
-    return { current: given, keepFresh: () => ({ [Symbol.dispose]() {} }) };
+    return { current: given, onRenewed: () => {}, [Symbol.dispose]: () => {} };
   }
   const secret = await serverSecret(em, 'tls-authority', async () => JSON.stringify(await createCertificateAuthority()));
-  const authority = JSON.parse(secret) as ServerCertificate;
-  const names = [...new Set(['localhost', hostname(), '127.0.0.1', '::1', ...config.tls.names])];
+  const authority = JSON.parse(secret) as CertificateAuthority;
   await replaceFile(caFile, authority.certificate, 0o644);
-  return {
-    current: await issueServerCertificate(authority, names),
-    keepFresh(use) {
-      let issuedAt = Date.now();
-      const timer = setInterval(() => {
-        if (Date.now() - issuedAt < renewIntervalMs) return;
-        void issueServerCertificate(authority, names).then((certificate) => {
-          use(certificate);
-          issuedAt = Date.now();
-        });
-      }, timerIntervalMs);
-      timer.unref();
-      return { [Symbol.dispose]: () => clearInterval(timer) };
-    },
-  };
+  const certificates = { onRenewed: (_certificate: ServerCertificate): void => {} };
+  const onRenewed = (certificate: ServerCertificate): void => certificates.onRenewed(certificate);
+  try {
+    const names = defaultCertificateNames(hostname(), config.tls.names);
+    const renewal = await CertificateRenewal.start({ authority, names, onRenewed, log });
+    return Object.assign(certificates, { current: renewal.certificate, [Symbol.dispose]: () => renewal[Symbol.dispose]() });
+  } catch (error) {
+    if (error instanceof RangeError) throw new StartError(`OBRAZ_TLS_NAMES: ${error.message}`, { cause: error });
+    throw error;
+  }
 }
 
 async function readGiven({ tls: { certificateFile, keyFile } }: Config): Promise<ServerCertificate | undefined> {

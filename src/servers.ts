@@ -1,5 +1,5 @@
 // What listens: gRPC with and without TLS, and HTTP. Which service is made of which parts is read off `services`.
-import type { EntityManager, FilterQuery } from '@mikro-orm/postgresql';
+import type { EntityManager } from '@mikro-orm/postgresql';
 import { ProgressServiceService } from '../generated/obraz/v1/progress.ts';
 import { DiskServiceService } from '../generated/yandex/cloud/compute/v1/disk_service.ts';
 import { DiskTypeServiceService } from '../generated/yandex/cloud/compute/v1/disk_type_service.ts';
@@ -33,7 +33,6 @@ import { unauthenticated } from './platform/errors.ts';
 import type { Log } from './platform/log.ts';
 import type { Metrics } from './platform/metrics.ts';
 import type { UrlPolicy } from './sources/url-policy.ts';
-import { formatAddress, parseAddress } from './transport/address.ts';
 import { loadDescriptors } from './transport/descriptors.ts';
 import { createHealth } from './transport/health.ts';
 import { implement, type ServiceParts } from './transport/implement.ts';
@@ -62,19 +61,15 @@ const openMethods = new Set([
 ]);
 
 /** Reads rows by id for the hot path: those of one moment in one query, through entities. */
-function byId<Entity extends { id: string }>(fork: () => EntityManager, entity: new () => Entity) {
-  return coalesce<string, Entity>(
-    async (ids) => {
-      const rows = await fork().find(entity, { id: { $in: ids } } as FilterQuery<Entity>, { disableIdentityMap: true });
-      return new Map(rows.map((row) => [row.id, row as Entity]));
-    },
-    { maxBatch: 500 },
-  );
-}
+const byId = <Entity extends { id: string }>(load: (ids: string[]) => Promise<Entity[]>) =>
+  coalesce<string, Entity>(async (ids) => new Map((await load(ids)).map((row) => [row.id, row])), { maxBatch: 500 });
+
+/** Rows for reading only: nobody tracks their changes. */
+const untracked = { disableIdentityMap: true } as const;
 
 function services({ config, fork, authority, operations, urlPolicy }: ServerParts, parts: ServiceParts): Service[] {
-  const findOperation = byId(fork, Operation);
-  const findImage = byId(fork, Image);
+  const findOperation = byId((ids) => fork().find(Operation, { id: { $in: ids } }, untracked));
+  const findImage = byId((ids) => fork().find(Image, { id: { $in: ids } }, untracked));
   return [
     implement(ImageServiceService, imageMethods({ operations, findImage, urlPolicy }), parts),
     implement(OperationServiceService, operationMethods({ operations, findOperation }), parts),
@@ -120,8 +115,14 @@ export async function startServers(server: ServerParts): Promise<Servers> {
   const health = createHealth(serviceNames);
   await using undo = new AsyncDisposableStack();
   let ready = false;
-  const { host, port } = parseAddress(config.httpAddress);
-  const http = undo.use(await startHttpServer({ host, port, metrics: server.metrics, log, isReady: () => ready }));
+  const http = undo.use(
+    await startHttpServer({
+      address: config.httpAddress,
+      log,
+      renderMetrics: () => server.metrics.render(),
+      isReady: () => ready,
+    }),
+  );
   // A process without the api role has health and metrics alone.
   const grpc = config.roles.has('api')
     ? undo.use(
@@ -133,10 +134,10 @@ export async function startServers(server: ServerParts): Promise<Servers> {
         }),
       )
     : undefined;
-  if (grpc !== undefined) undo.use(certificates.keepFresh((certificate) => grpc.replaceCertificate(certificate)));
+  certificates.onRenewed = (certificate) => grpc?.replaceCertificate(certificate);
   const stack = undo.move();
   return {
-    addresses: { grpc: grpc?.plaintextAddress, tls: grpc?.tlsAddress, http: formatAddress({ host, port: http.port }) },
+    addresses: { grpc: grpc?.plaintextAddress, tls: grpc?.tlsAddress, http: http.address },
     setReady() {
       ready = true;
       health.setServing(true);

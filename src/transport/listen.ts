@@ -80,8 +80,8 @@ const secureContext = ({ certificate, key }: ServerCertificate): SecureContextOp
   minVersion: 'TLSv1.2',
 });
 
-/** Answers the real port. */
-async function listening(server: NetServer, address: string): Promise<number> {
+/** Makes `server` listen on host:port, and answers the real port. @throws StartError in words for an operator. */
+export async function listening(server: NetServer, address: string): Promise<number> {
   const { host, port } = parseAddress(address);
   try {
     await new Promise<void>((resolve, reject) => {
