@@ -1,4 +1,4 @@
-// Which objects were seen, in 24 to 64 bytes each: a million chunks (4 TiB) in 33 MB. It keeps 128 bits of an address, which is a hash
+// Which objects were seen, in 24 to 48 bytes each: a million chunks (4 TiB) in 33 MB. It keeps 128 bits of an address, which is a hash
 // already; nobody can find a second address that agrees in those.
 import type { Address } from './address.ts';
 
