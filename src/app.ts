@@ -6,6 +6,9 @@ import path from 'node:path';
 import { openCertificates } from './certificates.ts';
 import type { Config } from './config.ts';
 import { type Database, openDatabase } from './database.ts';
+import { Admissions } from './gc/admission.ts';
+import { collect, type CollectedAll } from './gc/collect.ts';
+import { GcSchedule } from './gc/schedule.ts';
 import { ensureAdminKey } from './iam/admin-key.ts';
 import { keepAdminToken } from './iam/admin-token.ts';
 import { addSecret } from './iam/server-secrets.ts';
@@ -17,6 +20,7 @@ import { importJob } from './images/import/import.job.ts';
 import { keepHistoryShort } from './operations/history.ts';
 import { JobBell } from './operations/job-bell.ts';
 import type { JobHandler } from './operations/job-handler.ts';
+import type { JobMetrics } from './operations/runner-parts.ts';
 import { createJobMetrics } from './operations/job-metrics.ts';
 import { Operations } from './operations/operations.ts';
 import { Runner } from './operations/runner.ts';
@@ -66,8 +70,19 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
     const pool = undo.use(
       new ChunkPool({ threads: importThreads(config), slotsPerThread: 4, storage: { directory: storage.directory }, log }),
     );
-    const importParts = { storage, pool, urlPolicy, certificateAuthorities, spoolDirectory, checkpointIntervalMs: 2_000 };
-    const jobMetrics = createJobMetrics(metrics, [importJobKind, deleteJobKind]);
+    const admissions = new Admissions({ fork });
+    const admission: Admissions['of'] = (writer) => admissions.of(writer);
+    const importParts = {
+      storage,
+      pool,
+      admission,
+      urlPolicy,
+      certificateAuthorities,
+      spoolDirectory,
+      checkpointIntervalMs: 2_000,
+    };
+    const gc = undo.use(new GcSchedule({ url: database.url, storage, log }));
+    const jobMetrics = heardOf(createJobMetrics(metrics, [importJobKind, deleteJobKind]), gc);
     // Two runners: a delete does not wait behind imports.
     for (const [jobHandlers, concurrency, listenUrl] of [
       [[importJob(importParts)], config.jobConcurrency, database.url],
@@ -109,6 +124,38 @@ export async function migrateOnly(config: Config): Promise<void> {
     new AbortController().signal,
   );
 }
+
+/** Runs of garbage collection until nothing more can be deleted, without serving. @throws StartError when another one runs. */
+export async function collectOnly(config: Config, dryRun: boolean, signal: AbortSignal): Promise<CollectedAll> {
+  await using folder = await openDataFolder(config.dataDirectory);
+  await using database = await openDatabase(config, folder.path, createLog({ level: config.logLevel }), signal);
+  await using storage = await openStore(config, database, path.join(folder.path, 'blobs'));
+  const run = async (): Promise<CollectedAll> => {
+    const collected = await collect({ url: database.url, storage }, { dryRun, signal });
+    if (collected === undefined) throw new StartError('garbage is being collected by another process; try again later');
+    return collected;
+  };
+  const first = await run();
+  // What is condemned in one run is deleted in the next.
+  if (dryRun || first.due === 0) return first;
+  const { deleted, withdrawn, ...last } = await run();
+  return {
+    ...last,
+    condemned: first.condemned,
+    condemnedBytes: first.condemnedBytes,
+    deleted: first.deleted + deleted,
+    withdrawn: first.withdrawn + withdrawn,
+  };
+}
+
+/** What was given up has left bytes behind. */
+const heardOf = (metrics: JobMetrics, gc: GcSchedule): JobMetrics => ({
+  ...metrics,
+  left(kind, outcome, durationMs) {
+    metrics.left?.(kind, outcome, durationMs);
+    if (outcome === 'failed' || outcome === 'cancelled') gc.soon();
+  },
+});
 
 function readImportRules(config: Config): UrlPolicyRules {
   try {

@@ -1,4 +1,5 @@
 // Every entity of the service: what is in the database is read off this list. (src/db knows no resource, so the list stands here.)
+import { CondemnedObjectSchema } from './gc/condemned-object.entity.ts';
 import { AccessBindingSchema } from './iam/access-binding.entity.ts';
 import { AuthorizedKeySchema } from './iam/authorized-key.entity.ts';
 import { CloudSchema } from './iam/hierarchy/cloud.entity.ts';
@@ -25,4 +26,5 @@ export const entities = [
   JobSchema,
   IdempotencyKeySchema,
   ImageSchema,
+  CondemnedObjectSchema,
 ];

@@ -3,8 +3,9 @@
 import { Worker } from 'node:worker_threads';
 import { TransientError } from '../../platform/errors.ts';
 import type { Log } from '../../platform/log.ts';
-import { fromPosted } from '../../platform/posted-error.ts';
+import { fromPosted, toPosted } from '../../platform/posted-error.ts';
 import { Semaphore } from '../../platform/semaphore.ts';
+import { type Admission, admitAll } from '../../storage/admission.ts';
 import type { FromThread, ToThread } from './messages.ts';
 import type { ChunkPlan } from './plan.ts';
 import type { SourceDescription } from './source-description.ts';
@@ -45,7 +46,7 @@ export class ChunkPool implements AsyncDisposable {
   readonly #slots: Semaphore;
   readonly #threads: Thread[] = [];
   readonly #tasks = new Map<number, Task>();
-  readonly #sources = new Map<number, SourceDescription>();
+  readonly #sources = new Map<number, { description: SourceDescription; admission: Admission }>();
   #lastId = 0;
   #closed = false;
 
@@ -59,9 +60,10 @@ export class ChunkPool implements AsyncDisposable {
     return this.#options.threads * this.#options.slotsPerThread;
   }
 
-  open(source: SourceDescription): ChunkSource {
+  /** `admission` is asked before every put of the source's chunks. */
+  open(description: SourceDescription, admission: Admission = admitAll): ChunkSource {
     const sourceId = ++this.#lastId;
-    this.#sources.set(sourceId, source);
+    this.#sources.set(sourceId, { description, admission });
     return {
       store: (plan, signal) => this.#store(sourceId, plan, signal),
       [Symbol.dispose]: () => {
@@ -102,7 +104,7 @@ export class ChunkPool implements AsyncDisposable {
       thread.running += 1;
       if (!thread.openSources.has(sourceId)) {
         thread.openSources.add(sourceId);
-        post(thread, { kind: 'open', sourceId, source });
+        post(thread, { kind: 'open', sourceId, source: source.description });
       }
       post(thread, { kind: 'store', taskId, sourceId, plan });
       signal.addEventListener('abort', cancel, { once: true });
@@ -120,6 +122,10 @@ export class ChunkPool implements AsyncDisposable {
     const worker = new Worker(new URL('./chunk-thread.ts', import.meta.url), { workerData });
     const thread: Thread = { worker, running: 0, openSources: new Set() };
     worker.on('message', (message: FromThread) => {
+      if (message.kind === 'admit') {
+        void this.#admit(thread, message);
+        return;
+      }
       const task = this.#tasks.get(message.taskId);
       if (message.kind === 'stored') task?.resolve({ address: message.address, bytesFetched: message.bytesFetched });
       else task?.reject(fromPosted(message.error));
@@ -136,6 +142,16 @@ export class ChunkPool implements AsyncDisposable {
     worker.on('error', (error: Error) => lost(error.stack ?? error.message));
     worker.on('exit', (code) => lost(`exit code ${code}`));
     return thread;
+  }
+
+  async #admit(thread: Thread, { askId, sourceId, keys }: FromThread & { kind: 'admit' }): Promise<void> {
+    try {
+      const source = this.#sources.get(sourceId);
+      if (source === undefined) throw new TransientError('the import was stopped');
+      post(thread, { kind: 'admitted', askId, admitted: await source.admission(keys) });
+    } catch (error) {
+      post(thread, { kind: 'refused', askId, error: toPosted(error) });
+    }
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -3,11 +3,14 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { assemble, mergeRanges } from '../../formats/file-ranges.ts';
 import type { ByteSource } from '../../platform/byte-source.ts';
-import { toPosted } from '../../platform/posted-error.ts';
+import { fromPosted, toPosted } from '../../platform/posted-error.ts';
+import type { Admission, Admitted } from '../../storage/admission.ts';
 import { ChunkBuffer } from '../../storage/chunk-encoder.ts';
-import { openStorage, type Storage, type StorageOptions } from '../../storage/open.ts';
+import { openLocalBlobStore } from '../../storage/drivers/local.ts';
+import { openStorageOn, type Storage, type StorageOptions } from '../../storage/open.ts';
+import { untilAborted } from '../../storage/until-aborted.ts';
 import type { FromThread, ToThread } from './messages.ts';
-import { openSource } from './source-description.ts';
+import { openSource, type SourceDescription } from './source-description.ts';
 import type { ChunkPlan } from './plan.ts';
 
 export interface ThreadOptions {
@@ -18,10 +21,18 @@ export interface ThreadOptions {
 
 const port = parentPort!;
 const options = workerData as ThreadOptions;
-const storage: Promise<Storage> = openStorage(options.storage);
-const sources = new Map<number, Promise<ByteSource>>();
+const blobs = openLocalBlobStore(options.storage);
+const sources = new Map<number, Promise<Source>>();
+const asks = new Map<number, PromiseWithResolvers<readonly Admitted[]>>();
+let lastAskId = 0;
 const tasks = new Map<number, AbortController>();
 const freeSlots: Slot[] = [];
+
+interface Source {
+  bytes: ByteSource;
+  /** The thread's store, with the admission of this source's import. */
+  storage: Storage;
+}
 
 /** The memory of one chunk under way, used again and again. */
 interface Slot {
@@ -36,7 +47,7 @@ const mergeLimits = { maxGapBytes: 16 * 1024, maxRangeBytes: 4 * 1024 * 1024 };
 port.on('message', (message: ToThread) => {
   switch (message.kind) {
     case 'open':
-      sources.set(message.sourceId, Promise.resolve(openSource(message.source)));
+      sources.set(message.sourceId, open(message.sourceId, message.source));
       break;
     case 'close':
       void closeSource(message.sourceId);
@@ -47,13 +58,37 @@ port.on('message', (message: ToThread) => {
     case 'cancel':
       tasks.get(message.taskId)?.abort(new Error('cancelled'));
       break;
+    case 'admitted':
+      asks.get(message.askId)?.resolve(message.admitted);
+      asks.delete(message.askId);
+      break;
+    case 'refused':
+      asks.get(message.askId)?.reject(fromPosted(message.error));
+      asks.delete(message.askId);
+      break;
   }
 });
+
+async function open(sourceId: number, description: SourceDescription): Promise<Source> {
+  const storage = await openStorageOn(await blobs, { admission: admissionOf(sourceId) });
+  return { storage, bytes: await openSource(description) };
+}
+
+const admissionOf =
+  (sourceId: number): Admission =>
+  (keys, signal) => {
+    const askId = ++lastAskId;
+    const ask = Promise.withResolvers<readonly Admitted[]>();
+    asks.set(askId, ask);
+    port.postMessage({ kind: 'admit', askId, sourceId, keys } satisfies FromThread);
+    return untilAborted(ask.promise, signal);
+  };
 
 async function closeSource(sourceId: number): Promise<void> {
   const source = await sources.get(sourceId)?.catch(() => undefined);
   sources.delete(sourceId);
-  await source?.[Symbol.asyncDispose]();
+  // The blob store is the thread's: it stays.
+  await source?.bytes[Symbol.asyncDispose]();
 }
 
 async function run(taskId: number, sourceId: number, plan: ChunkPlan): Promise<void> {
@@ -64,8 +99,8 @@ async function run(taskId: number, sourceId: number, plan: ChunkPlan): Promise<v
   try {
     const source = await sources.get(sourceId);
     if (source === undefined) throw new Error(`source ${sourceId} is not open`);
-    const bytesFetched = await fill(slot, source, plan, controller.signal);
-    const address = await (await storage).chunks.store(slot.chunk, controller.signal);
+    const bytesFetched = await fill(slot, source.bytes, plan, controller.signal);
+    const address = await source.storage.chunks.store(slot.chunk, controller.signal);
     answer = { kind: 'stored', taskId, address, bytesFetched };
   } catch (error) {
     answer = { kind: 'failed', taskId, error: toPosted(error) };

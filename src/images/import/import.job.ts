@@ -10,7 +10,8 @@ import { probeSource, type SourceInfo } from '../../sources/probe.ts';
 import { spoolSource } from '../../sources/spool.ts';
 import type { UrlPolicy } from '../../sources/url-policy.ts';
 import { parsePageAddress } from '../../storage/address.ts';
-import type { Storage } from '../../storage/open.ts';
+import type { Admission } from '../../storage/admission.ts';
+import { openStorageOn, type Storage } from '../../storage/open.ts';
 import { chunkBytes } from '../../storage/sizes.ts';
 import { Image } from '../image.entity.ts';
 import { packImage } from '../image.mapper.ts';
@@ -25,6 +26,8 @@ import { storeImage } from './store-image.ts';
 export interface ImportParts {
   storage: Storage;
   pool: ChunkPool;
+  /** What an attempt asks before it puts anything into the store. */
+  admission: (writer: { operationId: string; attempt: number }) => Admission;
   urlPolicy: UrlPolicy;
   /** PEM of authorities that are trusted besides the well-known ones. */
   certificateAuthorities: string | undefined;
@@ -104,14 +107,17 @@ interface OpenImport {
 }
 
 async function storeChunks(
-  { storage, pool, checkpointIntervalMs }: ImportParts,
+  { storage, pool, admission, checkpointIntervalMs }: ImportParts,
   job: RunningJob<ImportPayload, ImportCheckpoint>,
   { info, description, image }: OpenImport,
 ): Promise<string> {
   const version = versionOf(info, image);
   const resumed = version !== undefined && job.checkpoint?.version === version ? job.checkpoint : undefined;
-  const builder = await storage.layers.build(resumed === undefined ? undefined : parsePageAddress(resumed.root), job.signal);
-  using source = pool.open(description);
+  const admit = admission(job);
+  // The blobs are the service's: not disposed of here.
+  const { layers } = await openStorageOn(storage.blobs, { admission: admit });
+  const builder = await layers.build(resumed === undefined ? undefined : parsePageAddress(resumed.root), job.signal);
+  using source = pool.open(description, admit);
   // Awaited here: the source is open only inside this function.
   return await storeImage({
     image,

@@ -1,5 +1,6 @@
 // What the import's main thread and its chunk threads say to each other. All of it is plain data.
 import type { PostedError } from '../../platform/posted-error.ts';
+import type { Admitted } from '../../storage/admission.ts';
 import type { SourceDescription } from './source-description.ts';
 import type { ChunkPlan } from './plan.ts';
 
@@ -8,9 +9,14 @@ export type ToThread =
   | { kind: 'open'; sourceId: number; source: SourceDescription }
   | { kind: 'close'; sourceId: number }
   | { kind: 'store'; taskId: number; sourceId: number; plan: ChunkPlan }
-  | { kind: 'cancel'; taskId: number };
+  | { kind: 'cancel'; taskId: number }
+  /** The answer to 'admit'. */
+  | { kind: 'admitted'; askId: number; admitted: readonly Admitted[] }
+  | { kind: 'refused'; askId: number; error: PostedError };
 
 export type FromThread =
   /** The chunk is durable. `address` is undefined when it holds only zeros. */
   | { kind: 'stored'; taskId: number; address: string | undefined; bytesFetched: number }
-  | { kind: 'failed'; taskId: number; error: PostedError };
+  | { kind: 'failed'; taskId: number; error: PostedError }
+  /** Before a put of these objects for the import that `sourceId` belongs to: only the main thread has the database. */
+  | { kind: 'admit'; askId: number; sourceId: number; keys: readonly string[] };
