@@ -21,11 +21,15 @@ export const deleteImage =
     const metadata = pack(DeleteImageMetadata, { imageId: id });
     return operations.begin(call, async (em) => {
       const image = await lockImage(em, id);
-      if (image.status === 'DELETING') return operations.running(em, id, description);
+      const running = await operations.running(em, id, description);
+      if (running !== undefined) return running;
       const operation = { folderId, resourceId: id, description, metadata };
-      if (image.status === 'CREATING') {
-        changeStatus(image, 'DELETING');
-        await operations.requestCancel(em, id);
+      if (image.status !== 'READY') {
+        if (image.status === 'CREATING') {
+          changeStatus(image, 'DELETING');
+          await operations.requestCancel(em, id);
+        }
+        // An image that is DELETING with nothing running was left by a delete that failed: this one tries again.
         const payload: DeletePayload = { imageId: id };
         return { ...operation, job: { kind: deleteJobKind, payload } };
       }

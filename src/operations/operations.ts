@@ -4,7 +4,7 @@ import type { EntityManager } from '@mikro-orm/postgresql';
 import { isTransientDatabaseError } from '../db/database-error.ts';
 import { authorize } from '../iam/authorize.ts';
 import type { Call, Method } from '../iam/call.ts';
-import { failedPrecondition, notFound, TransientError, unauthenticated } from '../platform/errors.ts';
+import { failedPrecondition, TransientError, unauthenticated } from '../platform/errors.ts';
 import { newId } from '../platform/ids.ts';
 import { findRepeated, hashRequest, redirectKey, type RepeatableCall, takeKey } from './idempotency.ts';
 import type { JobBell } from './job-bell.ts';
@@ -159,18 +159,14 @@ export class Operations {
     };
   }
 
-  /**
-   * The unfinished operation of a resource, to answer a second call with what the first one started.
-   * @throws DomainError NOT_FOUND when there is none of that description.
-   */
-  async running(em: EntityManager, resourceId: string, description: string): Promise<ExistingOperation> {
+  /** The unfinished operation of that description, to answer a second call with what the first one started; undefined when there is none. */
+  async running(em: EntityManager, resourceId: string, description: string): Promise<ExistingOperation | undefined> {
     const existing = await em.findOne(
       Operation,
       { resourceId, description, done: false },
       { orderBy: { createdAt: 'desc', id: 'desc' } },
     );
-    if (existing === null) throw notFound('Resource', resourceId);
-    return { existing };
+    return existing === null ? undefined : { existing };
   }
 
   /**

@@ -44,7 +44,7 @@ export interface EmbeddedPostgres extends AsyncDisposable {
   readonly pid: number;
   /** Resolves when the server has ended though nobody here stopped it; the service cannot go on then. */
   readonly failed: Promise<Error>;
-  /** Stops the server (`immediate`: as a crash would) and starts it again. For tests. */
+  /** Stops the server (`immediate`: as a crash would; default: fast) and starts it again. For tests. */
   restart(mode?: StopMode): Promise<void>;
 }
 
@@ -125,7 +125,7 @@ class Server implements AsyncDisposable {
   }
 
   [Symbol.asyncDispose](): Promise<void> {
-    return this.#inTurn(() => this.#stop('fast'));
+    return this.#inTurn(() => this.#stop('smart'));
   }
 
   async #stop(mode: StopMode): Promise<void> {

@@ -27,10 +27,13 @@ const stillStartingMs = 10_000;
 // Processes of a server that was killed end by themselves when they notice.
 const memoryInUse = 'pre-existing shared memory block';
 const memoryTimeoutMs = 15_000;
+// Connections that their clients have just closed need a moment to be gone; cut off instead, they would be logged as failures.
+const smartStopMs = 1_000;
 const fastStopMs = 30_000;
 const immediateStopMs = 5_000;
 
-export type StopMode = 'fast' | 'immediate';
+/** PostgreSQL's own names: wait for clients to leave (here: a second, then as fast), cut them off, or stop as a crash does. */
+export type StopMode = 'smart' | 'fast' | 'immediate';
 
 export class Postmaster {
   readonly pid: number;
@@ -110,10 +113,11 @@ export class Postmaster {
     return this.#child.exitCode === null && this.#child.signalCode === null;
   }
 
-  /** Stops the server and waits for its end: fast, and by force when that takes longer than its bound. */
-  async stop(mode: StopMode = 'fast'): Promise<void> {
+  /** Stops the server and waits for its end, by the next harder way when one takes longer than its bound. */
+  async stop(mode: StopMode): Promise<void> {
     this.#child.ref();
-    if (mode === 'fast') await this.#signal('SIGINT', fastStopMs);
+    if (mode === 'smart') await this.#signal('SIGTERM', smartStopMs);
+    if (mode !== 'immediate') await this.#signal('SIGINT', fastStopMs);
     await this.#signal('SIGQUIT', immediateStopMs);
     await this.#signal('SIGKILL', immediateStopMs);
     await dismiss(this.#watcher);

@@ -1,7 +1,7 @@
 import { Migration } from '@mikro-orm/migrations';
 
-export class Migration20261123215750_initial extends Migration {
-  override name = 'Migration20261123215750_initial';
+export class Migration20261123224855_initial extends Migration {
+  override name = 'Migration20261123224855_initial';
 
   override up(): void | Promise<void> {
     this.addSql(
@@ -18,6 +18,10 @@ export class Migration20261123215750_initial extends Migration {
       `create table "clouds" ("id" text collate "C" not null, "organization_id" text collate "C" not null, "created_at" timestamptz(3) not null, "name" text collate "C" not null, "description" text collate "C" not null, "labels" jsonb not null, "system" boolean not null, primary key ("id"));`,
     );
     this.addSql(`alter table "clouds" add constraint "clouds_name_unique" unique ("organization_id", "name");`);
+
+    this.addSql(
+      `create table "condemned_objects" ("key" text collate "C" not null, "condemnation" text collate "C" not null, "condemned_at" timestamptz(3) not null, "writers" text[] null, "claimed_by" int null, "orphaned_at" timestamptz(3) null, primary key ("key"));`,
+    );
 
     this.addSql(
       `create table "folders" ("id" text collate "C" not null, "cloud_id" text collate "C" not null, "created_at" timestamptz(3) not null, "name" text collate "C" not null, "description" text collate "C" not null, "labels" jsonb not null, "status" text collate "C" not null, primary key ("id"));`,
@@ -77,6 +81,7 @@ export class Migration20261123215750_initial extends Migration {
     this.addSql(`drop table if exists "access_bindings" cascade;`);
     this.addSql(`drop table if exists "authorized_keys" cascade;`);
     this.addSql(`drop table if exists "clouds" cascade;`);
+    this.addSql(`drop table if exists "condemned_objects" cascade;`);
     this.addSql(`drop table if exists "folders" cascade;`);
     this.addSql(`drop table if exists "idempotency_keys" cascade;`);
     this.addSql(`drop table if exists "images" cascade;`);
