@@ -25,12 +25,13 @@ import { createJobMetrics } from './operations/job-metrics.ts';
 import { Operations } from './operations/operations.ts';
 import { Runner } from './operations/runner.ts';
 import { openDataFolder } from './platform/data-folder.ts';
-import { createLog } from './platform/log.ts';
+import { createLog, type Log } from './platform/log.ts';
 import { Metrics } from './platform/metrics.ts';
 import { replaceFile } from './platform/replace-file.ts';
 import { StartError } from './platform/start-error.ts';
 import { startServers } from './servers.ts';
 import { parseImportAllow, UrlPolicy, type UrlPolicyRules } from './sources/url-policy.ts';
+import type { OnCorrupt } from './storage/damage.ts';
 import { StoreFormatError } from './storage/format.ts';
 import { openStorage, type Storage } from './storage/open.ts';
 
@@ -54,7 +55,7 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
   const certificateAuthorities = await readOptional('OBRAZ_IMPORT_CA_FILE', config.import.caFile);
 
   const database = undo.use(await openDatabase(config, folder.path, log, signal));
-  const storage = undo.use(await openStore(config, database, file('blobs')));
+  const storage = undo.use(await openStore(config, database, file('blobs'), reportCorruption(log, metrics)));
   const { fork, ids } = database;
 
   const authority = undo.use(await TokenAuthority.open({ forkEm: fork, log }));
@@ -175,9 +176,14 @@ async function readOptional(name: string, filename: string | undefined): Promise
 }
 
 /** The store belongs to the database: images whose data lies in another folder would all be unreadable. */
-async function openStore(config: Config, database: Database, defaultDirectory: string): Promise<Storage & { directory: string }> {
+async function openStore(
+  config: Config,
+  database: Database,
+  defaultDirectory: string,
+  onCorrupt?: OnCorrupt,
+): Promise<Storage & { directory: string }> {
   const directory = path.resolve(config.blobDirectory ?? defaultDirectory);
-  const storage = await openStorage({ directory }).catch((error: unknown) => {
+  const storage = await openStorage({ directory, onCorrupt }).catch((error: unknown) => {
     if (error instanceof StoreFormatError) throw new StartError(error.message, { cause: error });
     throw error;
   });
@@ -189,6 +195,19 @@ async function openStore(config: Config, database: Database, defaultDirectory: s
     );
   }
   return Object.assign(storage, { directory });
+}
+
+/** Damaged data is never served; that it was met must not go unnoticed. */
+function reportCorruption(log: Log, metrics: Metrics): OnCorrupt {
+  const found = metrics.counter({
+    name: 'obraz_corrupt_objects_total',
+    help: 'Stored objects that a read found damaged or missing.',
+    labels: { kind: ['chunks', 'pages'] },
+  });
+  return (finding) => {
+    found.with({ kind: finding.kind }).inc();
+    log.error({ ...finding }, 'stored data is damaged');
+  };
 }
 
 const importThreads = (config: Config): number => config.import.threads ?? Math.min(availableParallelism(), 8);

@@ -108,7 +108,8 @@ describe(`garbage collection end to end (OBRAZ_TEST_SEED=${testSeed})`, function
       if (ending === 'cancelled') await client.cancel(operation.id);
       else web.behave({ status: 404 });
       const done = await client.wait(operation, 60_000);
-      expect(done.result?.$case === 'error' && done.result.value.code === status.CANCELLED).to.equal(ending === 'cancelled');
+      const code: number | undefined = done.result?.$case === 'error' ? done.result.value.code : undefined;
+      expect(code === Number(status.CANCELLED)).to.equal(ending === 'cancelled');
       await eventually(async () => (await stored()).join() === before.join(), 'the store is as before');
       await expectBytes(image.id, kept);
     }

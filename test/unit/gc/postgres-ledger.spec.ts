@@ -45,7 +45,10 @@ describe('the ledger of garbage collection in PostgreSQL', function () {
   });
   afterEach(() => session?.[Symbol.asyncDispose]());
 
-  const addJob = (id: string, { attempt = 1, leaseMs = 60_000 as number | null, pinned = [] as string[] } = {}) =>
+  const addJob = (
+    id: string,
+    { attempt = 1, leaseMs = 60_000, pinned = [] }: { attempt?: number; leaseMs?: number | null; pinned?: string[] } = {},
+  ) =>
     sql(
       `insert into jobs (operation_id, kind, payload, pinned_roots, attempt, run_at, lease_until)
        values ($1, 'test', '{}', $2, $3, now(), now() + $4 * interval '1 millisecond')`,
