@@ -65,6 +65,7 @@ async function compare(file: string, directory: string, baseUrl: string): Promis
       return result.ok ? result.seconds : undefined;
     };
   const readAhead = `json:${JSON.stringify({ driver: 'qcow2', file: { driver: 'http', url, readahead: 8 * 1024 * 1024 } })}`;
+  const dataBytes = (await stat(path.join(directory, 'plain.qcow2'))).size;
   const peaks: number[] = [];
   const ways: Record<string, () => Promise<number | undefined>> = {
     'obraz, Create to done': async () => {
@@ -83,6 +84,18 @@ async function compare(file: string, directory: string, baseUrl: string): Promis
       return converted === undefined || !download.ok ? undefined : download.seconds + converted;
     },
     'qemu-img local file': convert(local, '-f', 'qcow2'),
+    // Ours is durable when it is done; what qemu-img writes is in memory until it is synced.
+    'qemu-img URL -m 16 -W, synced': async () => {
+      const converted = await convert(url, '-f', 'qcow2', '-m', '16', '-W')();
+      const synced = await run('sync', [output], limitMs);
+      return converted === undefined ? undefined : converted + synced.seconds;
+    },
+    'write as much, past the cache (dd)': async () => {
+      const megabytes = String(Math.ceil(dataBytes / 2 ** 20));
+      return (
+        await run('dd', ['if=/dev/zero', `of=${output}`, 'bs=1M', `count=${megabytes}`, 'oflag=direct', 'conv=fsync'], limitMs)
+      ).seconds;
+    },
   };
   const seconds = new Map<string, (number | undefined)[]>(Object.keys(ways).map((name) => [name, []]));
   for (let round = 0; round < rounds; round += 1)
