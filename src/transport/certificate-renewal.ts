@@ -21,6 +21,7 @@ const sixHoursMs = 6 * 3600 * 1000;
 export class CertificateRenewal implements Disposable {
   #certificate: ServerCertificate;
   readonly #timer: NodeJS.Timeout;
+  #isChecking = false;
 
   private constructor(certificate: ServerCertificate, { checkEveryMs = sixHoursMs, ...options }: CertificateRenewalOptions) {
     this.#certificate = certificate;
@@ -39,6 +40,8 @@ export class CertificateRenewal implements Disposable {
   }
 
   async #check({ authority, names, onRenewed, log, now }: CertificateRenewalOptions): Promise<void> {
+    if (this.#isChecking) return;
+    this.#isChecking = true;
     try {
       if (isCurrent(this.#certificate, authority, names, now?.())) return;
       this.#certificate = await issueServerCertificate(authority, names, now?.());
@@ -46,6 +49,8 @@ export class CertificateRenewal implements Disposable {
     } catch (error) {
       // The next check tries again; there are weeks of them.
       log.error({ err: error }, 'the server certificate could not be renewed');
+    } finally {
+      this.#isChecking = false;
     }
   }
 

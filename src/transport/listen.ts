@@ -16,8 +16,8 @@ export interface Port extends AsyncDisposable {
   readonly address: string;
   /** For new connections. @throws Error when certificate and key are not good or not a pair; the old ones stay then. */
   replaceCertificate(certificate: ServerCertificate): void;
-  /** Takes no more connections. */
-  close(): void;
+  /** Takes no more connections. Resolves when those that are served have ended; their server must end them. */
+  close(): Promise<void>;
 }
 
 /** Beyond these, new connections are closed at once. */
@@ -33,14 +33,14 @@ export async function listen(
   certificate: ServerCertificate | undefined,
   onConnection: (socket: Socket) => void,
 ): Promise<Port> {
+  /** All there are; with TLS those beneath it. */
   const sockets = new Set<Socket>();
-  const connected = (socket: Socket): void => {
-    sockets.add(socket);
-    socket.once('close', () => sockets.delete(socket));
-  };
+  /** Those that were handed over; with TLS after the handshake. */
+  const served = new Set<Socket>();
   const serve = (socket: Socket): void => {
     // A connection that breaks is the client's affair; its calls hear of it by themselves.
     socket.on('error', () => socket.destroy());
+    keepWhileOpen(served, socket);
     onConnection(socket);
   };
   const plain = { noDelay: true };
@@ -54,7 +54,7 @@ export async function listen(
   // Handshakes that fail: a client that does not trust the certificate, a port scan.
   tls?.on('tlsClientError', (_error, socket) => socket.destroy());
   const server = tls ?? createServer(plain, serve);
-  server.on('connection', connected);
+  server.on('connection', (socket) => keepWhileOpen(sockets, socket));
   server.maxConnections = maxConnections;
   const port = await listening(server, address);
   return {
@@ -63,7 +63,10 @@ export async function listen(
       if (tls === undefined) throw new Error(`${address} is listened on without TLS`);
       tls.setSecureContext(secureContext(next));
     },
-    close: () => void server.close(),
+    async close() {
+      server.close();
+      await Promise.all([...served].map((socket) => new Promise((resolve) => socket.once('close', resolve))));
+    },
     async [Symbol.asyncDispose]() {
       const closed = new Promise<void>((resolve) => server.once('close', resolve));
       const wasOpen = server.listening || sockets.size > 0;
@@ -72,6 +75,11 @@ export async function listen(
       if (wasOpen) await closed;
     },
   };
+}
+
+function keepWhileOpen(open: Set<Socket>, socket: Socket): void {
+  open.add(socket);
+  socket.once('close', () => open.delete(socket));
 }
 
 const secureContext = ({ certificate, key }: ServerCertificate): SecureContextOptions => ({

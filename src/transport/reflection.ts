@@ -89,17 +89,23 @@ function answerer({ set, registry }: Descriptors, serviceNames: readonly string[
   const symbols = symbolFiles(registry);
   const encoded = new Map<string, Uint8Array>();
 
-  /** The file, then all that it imports, each once. */
+  /** The file, then all that it imports: each once, and before its own imports. */
   const withImports = (name: string | undefined, what: string): Answer => {
     if (name === undefined || !files.has(name)) throw new NotFound(`${what} is not known`);
-    const names = new Set([name]);
-    for (const each of names) for (const imported of files.get(each)!.dependency) names.add(imported);
-    const fileDescriptorProto = [...names].map((each) => {
-      const bytes = encoded.get(each) ?? toBinary(FileDescriptorProtoSchema, files.get(each)!);
-      encoded.set(each, bytes);
-      return bytes;
-    });
-    return { case: 'fileDescriptorResponse', value: { fileDescriptorProto } };
+    const importsFirst = new Set<string>();
+    const visit = (each: string): void => {
+      if (importsFirst.has(each)) return;
+      files.get(each)!.dependency.forEach(visit);
+      importsFirst.add(each);
+    };
+    visit(name);
+    return { case: 'fileDescriptorResponse', value: { fileDescriptorProto: [...importsFirst].reverse().map(encodedFile) } };
+  };
+
+  const encodedFile = (name: string): Uint8Array => {
+    const bytes = encoded.get(name) ?? toBinary(FileDescriptorProtoSchema, files.get(name)!);
+    encoded.set(name, bytes);
+    return bytes;
   };
 
   const extensionsOf = (typeName: string) =>
