@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
 import { Client } from 'pg';
 import { locationFile, outsideFolder } from '../../src/db/embedded/cluster-home.ts';
 import { type EmbeddedPostgres, startEmbeddedPostgres } from '../../src/db/embedded/embedded-postgres.ts';
@@ -37,7 +38,7 @@ export async function testDatabase(): Promise<TestDatabase> {
   );
   const own = new URL(url);
   own.pathname = `/${name}`;
-  return { url: own.href, dispose: () => statement(url, `drop database if exists ${name} with (force)`) };
+  return { url: own.href, dispose: () => dropDatabase(url, name) };
 }
 
 /** The cluster that `testDatabase` uses, to restart it under load; undefined when it is not ours. */
@@ -93,6 +94,20 @@ function sweepAfterwards(folder: string): ChildProcess {
   sweeper.unref();
   (sweeper.stdin as unknown as { unref(): void }).unref();
   return sweeper;
+}
+
+/** PostgreSQL's own cleaning up may be in the database, and is not ours to end: it is waited for. What is left then goes with the cluster. */
+async function dropDatabase(url: string, name: string): Promise<void> {
+  const insufficientPrivilege = '42501';
+  for (let attempt = 0; attempt < 50; attempt += 1) {
+    try {
+      await statement(url, `drop database if exists ${name} with (force)`);
+      return;
+    } catch (error) {
+      if ((error as { code?: string }).code !== insufficientPrivilege) throw error;
+      await pause(100);
+    }
+  }
 }
 
 async function statement(url: string, sql: string): Promise<void> {
