@@ -7,14 +7,13 @@ const neverRepeated = ['x-request-id', 'x-server-request-id', 'x-server-trace-id
 /**
  * The headers of every answer. (nodejs-sdk shows ids of failed calls only when they come as headers, before the error.)
  *
- * They cost more than the rest of the wrapper when they are sent as Metadata: so they are ready for HTTP/2 from the start, and their
+ * Sent as ordinary Metadata they would cost more than the rest of the wrapper: so they are ready for HTTP/2 from the start, and their
  * values are kept out of the table of repeated headers, where each would push out another.
  */
-export class AnswerHeaders extends Metadata {
+export class AnswerHeaders {
   readonly #headers: OutgoingHttpHeaders & { [sensitiveHeaders]: string[] };
 
   constructor({ requestId, serverRequestId }: RequestIds) {
-    super();
     this.#headers = {
       'x-request-id': requestId,
       'x-server-request-id': serverRequestId,
@@ -24,12 +23,18 @@ export class AnswerHeaders extends Metadata {
   }
 
   /** Adds a header beside them. @throws Error for what cannot be one. */
-  override set(name: string, value: string): void {
-    super.set(name, value);
-    this.#headers[name.toLowerCase()] = value;
+  set(name: string, value: string): void {
+    const checked = new Metadata();
+    checked.set(name, value);
+    Object.assign(this.#headers, checked.toHttp2Headers());
   }
 
-  override toHttp2Headers(): OutgoingHttpHeaders {
+  /** Only to be sent: it has nothing else of Metadata. */
+  get metadata(): Metadata {
+    return this as Pick<Metadata, 'toHttp2Headers'> as Metadata;
+  }
+
+  toHttp2Headers(): OutgoingHttpHeaders {
     return this.#headers;
   }
 }

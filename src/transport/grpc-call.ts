@@ -7,6 +7,7 @@ import type { Log } from '../platform/log.ts';
 import { maskSecrets } from '../platform/log.ts';
 import type { MethodMetrics } from './request-metrics.ts';
 import { AnswerHeaders } from './answer-headers.ts';
+import { canonicalBytes } from './canonical-bytes.ts';
 import { readRequestIds, readText } from './request-headers.ts';
 import { type Failure, codeNames, judge, toFailure } from './status.ts';
 
@@ -20,6 +21,7 @@ export interface CallContext {
   log: Log;
   forkEm: () => EntityManager;
   metrics: MethodMetrics;
+  serializeRequest: (request: object) => Uint8Array;
 }
 
 const gone = {
@@ -33,8 +35,8 @@ export class GrpcCall implements Call {
   readonly secure: boolean;
   subject: Subject | undefined;
   idempotencyKey: string | undefined;
-  requestBytes: () => Uint8Array = () => new Uint8Array();
-  readonly setHeader: (name: string, value: string) => void;
+  /** Set when it has been decoded and checked. */
+  request: object | undefined;
   readonly #incoming: IncomingCall;
   readonly #context: CallContext;
   readonly #serverRequestId: string;
@@ -55,11 +57,9 @@ export class GrpcCall implements Call {
     const ids = readRequestIds(incoming.metadata);
     this.requestId = ids.requestId;
     this.#serverRequestId = ids.serverRequestId;
-    const headers = new AnswerHeaders(ids);
-    this.#headers = headers;
-    this.setHeader = (name, value) => headers.set(name, value);
-    // grpc-js tells of every end in this way, also of a good one.
-    incoming.once('cancelled', () => {
+    this.#headers = new AnswerHeaders(ids);
+    // grpc-js tells of every end in this way, once, also of a good one.
+    incoming.on('cancelled', () => {
       if (this.#answered) return;
       const code = Number(incoming.getDeadline()) <= Date.now() ? 'DEADLINE_EXCEEDED' : 'CANCELLED';
       this.abort(new DomainError(code, gone[code]));
@@ -78,6 +78,14 @@ export class GrpcCall implements Call {
     return this.#controller.signal;
   }
 
+  get requestBytes(): () => Uint8Array {
+    return () => canonicalBytes(this.#context.serializeRequest, this.request!);
+  }
+
+  get setHeader(): (name: string, value: string) => void {
+    return (name, value) => this.#headers.set(name, value);
+  }
+
   get authority(): string {
     return this.#incoming.getHost();
   }
@@ -91,7 +99,7 @@ export class GrpcCall implements Call {
 
   /** Sends the headers; before the first message and before an error. Repeats change nothing. */
   sendHeaders(): void {
-    this.#incoming.sendMetadata(this.#headers);
+    this.#incoming.sendMetadata(this.#headers.metadata);
   }
 
   /** The call has ended well. Nothing is sent here. */

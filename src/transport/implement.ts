@@ -16,7 +16,6 @@ import type { EntityManager } from '@mikro-orm/postgresql';
 import type { Call, Method, StreamMethod, Subject } from '../iam/call.ts';
 import { DomainError } from '../platform/errors.ts';
 import type { Log } from '../platform/log.ts';
-import { canonicalBytes } from './canonical-bytes.ts';
 import { strictReader } from './decode.ts';
 import { GrpcCall } from './grpc-call.ts';
 import { readBearerToken, readIdempotencyKey } from './request-headers.ts';
@@ -101,11 +100,17 @@ function methodHandler(rpc: Rpc, method: AnyMethod | undefined, parts: ServicePa
     const request = decode(rpc, bytes);
     const violations = validate(request);
     if (violations.length > 0) throw invalidRequest(violations);
-    call.requestBytes = () => canonicalBytes(rpc.requestSerialize, request);
+    call.request = request;
     return request;
   };
 
-  async function serveUnary(call: GrpcCall, incoming: ServerUnaryCall<Buffer, Buffer>, send: sendUnaryData<Buffer>) {
+  async function serveUnary(
+    { running }: Listener,
+    call: GrpcCall,
+    incoming: ServerUnaryCall<Buffer, Buffer>,
+    send: sendUnaryData<Buffer>,
+  ): Promise<void> {
+    running.began();
     try {
       const subject = admit(call, incoming.metadata);
       call.subject = subject instanceof Promise ? await subject : subject;
@@ -117,6 +122,17 @@ function methodHandler(rpc: Rpc, method: AnyMethod | undefined, parts: ServicePa
       call.sendHeaders();
       send(call.failed(error));
     }
+    running.ended();
+  }
+
+  async function serveStream(
+    { running }: Listener,
+    call: GrpcCall,
+    incoming: ServerWritableStream<Buffer, Buffer>,
+  ): Promise<void> {
+    running.began();
+    await sendStream(call, incoming, running.stopping, messages(call, incoming));
+    running.ended();
   }
 
   async function* messages(call: GrpcCall, incoming: ServerWritableStream<Buffer, Buffer>): AsyncGenerator<Buffer> {
@@ -125,19 +141,20 @@ function methodHandler(rpc: Rpc, method: AnyMethod | undefined, parts: ServicePa
     for await (const message of answers) yield rpc.responseSerialize(message);
   }
 
-  return ({ secure, running }) => {
-    const context = { method: name, secure, log: parts.log, forkEm: parts.forkEm, metrics };
-    if (rpc.responseStream) {
-      return (incoming: ServerWritableStream<Buffer, Buffer>) => {
-        const end = running.begin();
-        const call = new GrpcCall(incoming, context);
-        void sendStream(call, incoming, running.stopping, messages(call, incoming)).then(end);
-      };
-    }
-    return (incoming: ServerUnaryCall<Buffer, Buffer>, send: sendUnaryData<Buffer>) => {
-      const end = running.begin();
-      void serveUnary(new GrpcCall(incoming, context), incoming, send).then(end);
+  return (listener) => {
+    const { secure } = listener;
+    const context = {
+      method: name,
+      secure,
+      log: parts.log,
+      forkEm: parts.forkEm,
+      metrics,
+      serializeRequest: rpc.requestSerialize,
     };
+    return rpc.responseStream
+      ? (incoming: ServerWritableStream<Buffer, Buffer>) => void serveStream(listener, new GrpcCall(incoming, context), incoming)
+      : (incoming: ServerUnaryCall<Buffer, Buffer>, send: sendUnaryData<Buffer>) =>
+          void serveUnary(listener, new GrpcCall(incoming, context), incoming, send);
   };
 }
 

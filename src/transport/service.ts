@@ -27,13 +27,13 @@ export class RunningCalls {
     return this.#stopping.signal;
   }
 
-  /** A call has begun. The answer tells that it has ended; call it once. */
-  begin(): () => void {
+  began(): void {
     this.#count += 1;
-    return () => {
-      this.#count -= 1;
-      if (this.#count === 0) this.#idle?.resolve();
-    };
+  }
+
+  ended(): void {
+    this.#count -= 1;
+    if (this.#count === 0) this.#idle?.resolve();
   }
 
   stop(): void {

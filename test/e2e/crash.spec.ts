@@ -201,7 +201,7 @@ describe(`crashes and stops in the midst of an import (OBRAZ_TEST_SEED=${testSee
     const dataDirectory = await withDataFolder(stack);
     const web = stack.use(await serveSlowly(image));
     const { client } = stack.use(await startOn(dataDirectory, database));
-    for (let round = 0; round < (isLongRun ? 20 : 5); round += 1) {
+    for (let round = 0; round < (isLongRun ? 12 : 4); round += 1) {
       const cancelAfterMs = Math.floor(random() ** 3 * importMs * 0.7);
       // The name is the same every time: it must be free again.
       const operation = await create(client, web.url());

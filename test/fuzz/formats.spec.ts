@@ -23,7 +23,7 @@ const limits = { maxSizeBytes: 2 ** 42, maxTableBytes: 2 ** 20 };
 const maxReadBytes = 32 * 2 ** 20;
 const KiB = 1024;
 const fuzzMs = Number(process.env['OBRAZ_TEST_FUZZ_MS'] ?? 0);
-const files = isLongRun ? 4000 : 250;
+const files = isLongRun ? 1500 : 250;
 
 interface Original {
   bytes: Buffer;
