@@ -87,7 +87,8 @@ export class GrpcCall implements Call {
   }
 
   get authority(): string {
-    return this.#incoming.getHost();
+    // A client may leave it out, whatever the type says.
+    return (this.#incoming.getHost() as string | undefined) ?? '';
   }
 
   /** The first reason counts. */

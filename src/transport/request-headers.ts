@@ -1,7 +1,7 @@
 // What a call brings in its metadata. (Names that clients use: facts/clients.md, section 1.4.)
-import { randomUUID } from 'node:crypto';
 import type { Metadata } from '@grpc/grpc-js';
 import { invalidArgument } from '../platform/errors.ts';
+import { newRequestId } from './request-id.ts';
 
 const maxAuthorizationBytes = 10_000;
 const idempotencyKeyPattern = /^[\x20-\x7e]{1,128}$/;
@@ -15,7 +15,7 @@ export interface RequestIds {
 }
 
 export function readRequestIds(metadata: Metadata): RequestIds {
-  const serverRequestId = randomUUID();
+  const serverRequestId = newRequestId();
   const given = first(metadata, 'x-request-id') ?? first(metadata, 'x-client-request-id');
   return { requestId: given !== undefined && idPattern.test(given) ? given : serverRequestId, serverRequestId };
 }
