@@ -88,7 +88,8 @@ export class GrpcCall implements Call {
 
   get authority(): string {
     // A client may leave it out, whatever the type says.
-    return (this.#incoming.getHost() as string | undefined) ?? '';
+    const host: string | undefined = this.#incoming.getHost();
+    return host ?? '';
   }
 
   /** The first reason counts. */
