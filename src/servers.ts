@@ -34,12 +34,11 @@ import type { Log } from './platform/log.ts';
 import type { Metrics } from './platform/metrics.ts';
 import type { UrlPolicy } from './sources/url-policy.ts';
 import { loadDescriptors } from './transport/descriptors.ts';
-import { createHealth } from './transport/health.ts';
 import { implement, type ServiceParts } from './transport/implement.ts';
-import { reflectionServices } from './transport/reflection.ts';
 import { createRequestMetrics } from './transport/request-metrics.ts';
 import { startGrpcServer } from './transport/server.ts';
 import type { Service } from './transport/service.ts';
+import { withStandardServices } from './transport/standard-services.ts';
 import { createValidator } from './transport/validation.ts';
 
 export interface ServerParts {
@@ -110,9 +109,7 @@ export async function startServers(server: ServerParts): Promise<Servers> {
     metrics: createRequestMetrics(server.metrics, descriptors),
     openMethods,
   };
-  const served = services(server, parts);
-  const serviceNames = served.map(({ name }) => name);
-  const health = createHealth(serviceNames);
+  const { services: hosted, health } = withStandardServices(descriptors, services(server, parts));
   await using undo = new AsyncDisposableStack();
   let ready = false;
   const http = undo.use(
@@ -127,7 +124,7 @@ export async function startServers(server: ServerParts): Promise<Servers> {
   const grpc = config.roles.has('api')
     ? undo.use(
         await startGrpcServer({
-          services: [...served, health.service, ...reflectionServices(descriptors, [...serviceNames, health.service.name])],
+          services: hosted,
           plaintextAddress: config.grpcAddress,
           tls: { address: config.tlsAddress, ...certificates.current },
           log,
