@@ -73,7 +73,7 @@ describe('recogniseFormat', () => {
     ['seSparse', disk([0, [0xbe, 0xba, 0xfe, 0xca, 0, 0, 0, 0]]), /-f vmdk/],
     ['descriptor of a VMDK', Buffer.from('# Disk DescriptorFile\nversion=1\ncreateType="monolithicFlat"\n'), /-f vmdk/],
     ['Android sparse', disk([0, [0x3a, 0xff, 0x26, 0xed]]), /simg2img/],
-    ['LUKS', disk([0, 'LUKS\xba\xbe\0\x01']), /driver=luks/],
+    ['LUKS', disk([0, 'LUKS\xba\xbe\0\x01'], [8, 'aes\0'], [40, 'xts-plain64\0'], [72, 'sha256\0']), /driver=luks/],
     ['gzip', gzipSync(disk()), /gunzip/],
     ['xz', disk([0, [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0]]), /unxz/],
     ['bzip2', disk([0, [0x42, 0x5a, 0x68, 0x39, 0x31, 0x41, 0x59, 0x26, 0x53, 0x59]]), /bunzip2/],
