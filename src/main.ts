@@ -1,88 +1,87 @@
 #!/usr/bin/env node
-// The command line. `obraz serve` is what `npm start` runs.
+// The command line: finds the command by its first words, parses the rest by what the command declares, and turns its end into an exit
+// status: 0 done, 1 failed, 2 called wrongly; a command may have others, told in its help.
 import { parseArgs } from 'node:util';
-import { ConfigError, readConfig } from './config.ts';
+import { type Command, UsageError } from './commands/command.ts';
+import { gc } from './commands/gc.ts';
+import { helpOfAll, helpOfGroup, helpOfOne } from './commands/help.ts';
+import { migrate } from './commands/migrate.ts';
+import { serve } from './commands/serve.ts';
+import { token } from './commands/token.ts';
 
-const help = `Usage: obraz <command>
+/** By the words that call them, one or two, in the order of the help. `help` is main's own. */
+const commands: Readonly<Record<string, Command>> = { serve, gc, migrate, token };
 
-  serve      run the service (settings come from the environment: see README)
-  gc         delete image data that nothing uses any more, without serving (the service does it by itself, too);
-             with --dry-run, only say how much there is
-  migrate    bring the database to this version's schema, then exit
-  token      print a fresh token of the admin service account
-  help       print this text
-`;
-
-interface Options {
-  dryRun: boolean;
+async function main(words: readonly string[]): Promise<void> {
+  const [first = 'help', ...rest] = words;
+  if (first === '--help' || first === '-h') return print(helpOfAll(commands));
+  if (first === 'help') return print(helpAbout(rest));
+  const name = [words.slice(0, 2).join(' '), first].find((candidate) => Object.hasOwn(commands, candidate));
+  if (name !== undefined) return runCommand(name, words.slice(name.split(' ').length));
+  const group = helpOfGroup(commands, first);
+  if (group === undefined) throw new UsageError(`unknown command "${first}"`);
+  if (rest.length === 0 || rest[0] === '--help' || rest[0] === '-h') return print(group);
+  throw new UsageError(`unknown command "${first} ${rest[0]}"`, { cause: first });
 }
 
-type Command = (environment: NodeJS.ProcessEnv, options: Options) => Promise<void>;
-
-/** Commands that know --dry-run. */
-const dryCommands: ReadonlySet<string> = new Set(['gc']);
-
-const commands: Record<string, Command> = {
-  async serve(environment) {
-    const { serve } = await import('./serve.ts');
-    await serve(readConfig(environment));
-  },
-  async gc(environment, { dryRun }) {
-    const { collectOnly } = await import('./app.ts');
-    const stop = new AbortController();
-    for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => stop.abort(new Error('stopped')));
-    const { stored, storedBytes, condemned, condemnedBytes, deleted, pending } = await collectOnly(
-      readConfig(environment),
-      dryRun,
-      stop.signal,
-    );
-    process.stdout.write(
-      dryRun
-        ? `objects: ${stored} (${storedBytes} bytes); newly unused: ${condemned} (${condemnedBytes} bytes); would be deleted now: ${deleted}\n`
-        : `objects: ${stored} (${storedBytes} bytes); newly unused: ${condemned} (${condemnedBytes} bytes); deleted: ${deleted}; waiting for imports to end: ${pending}\n`,
-    );
-  },
-  async migrate(environment) {
-    const { migrateOnly } = await import('./app.ts');
-    await migrateOnly(readConfig(environment));
-    process.stdout.write('the database is up to date\n');
-  },
-  async token(environment) {
-    const { printToken } = await import('./token.ts');
-    await printToken(readConfig(environment));
-  },
-  async help() {
-    process.stdout.write(help);
-  },
-};
-
-async function main(): Promise<void> {
-  const { positionals, values } = parseArgs({
-    allowPositionals: true,
-    options: { help: { type: 'boolean', short: 'h' }, 'dry-run': { type: 'boolean' } },
-  });
-  const name = values.help === true || positionals.length === 0 ? 'help' : positionals[0]!;
+function helpAbout(words: readonly string[]): string {
+  if (words.length === 0) return helpOfAll(commands);
+  const name = words.join(' ');
   const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
-  if (command === undefined || positionals.length > 1) {
-    process.stderr.write(`obraz: unknown command "${positionals.join(' ')}"\n\n${help}`);
-    process.exitCode = 2;
-    return;
+  const text = command === undefined ? helpOfGroup(commands, name) : helpOfOne(name, command);
+  if (text === undefined) throw new UsageError(`unknown command "${name}"`);
+  return text;
+}
+
+async function runCommand(name: string, words: readonly string[]): Promise<void> {
+  const command = commands[name]!;
+  const { values, positionals } = parseWords(name, command, words);
+  if (values['help'] === true) return print(helpOfOne(name, command));
+  const { operands = [] } = command;
+  if (positionals.length > operands.length) {
+    throw new UsageError(`${name}: "${positionals[operands.length]}" is one word too many`, { cause: name });
   }
-  const dryRun = values['dry-run'] === true;
-  if (dryRun && !dryCommands.has(name)) {
-    process.stderr.write(`obraz: ${name} knows no --dry-run\n\n${help}`);
-    process.exitCode = 2;
-    return;
-  }
+  const missing = operands[positionals.length];
+  if (missing !== undefined) throw new UsageError(`${name}: <${missing}> is missing`, { cause: name });
+  await command.run({ environment: process.env, options: values, operands: positionals });
+}
+
+type Words = { values: Record<string, string | boolean | undefined>; positionals: string[] };
+
+function parseWords(name: string, { options = {} }: Command, args: readonly string[]): Words {
+  const known = Object.entries(options).map(([option, { type, short }]) => [
+    option,
+    short === undefined ? { type } : { type, short },
+  ]);
   try {
-    await command(process.env, { dryRun });
+    const { values, positionals } = parseArgs({
+      args: [...args],
+      allowPositionals: true,
+      options: {
+        ...(Object.fromEntries(known) as Record<string, { type: 'boolean' | 'string' }>),
+        help: { type: 'boolean', short: 'h' },
+      },
+    });
+    return { values, positionals };
   } catch (error) {
-    // What an operator can mend is told in words; anything else is a bug, shown whole.
-    const text =
-      error instanceof ConfigError || (error as Error).name === 'StartError' ? (error as Error).message : (error as Error).stack;
-    process.stderr.write(`obraz: ${text}\n`);
-    process.exitCode = 1;
+    // Node's text names the option and what is wrong with it; what it advises beyond the first sentence is about programs.
+    throw new UsageError(`${name}: ${(error as Error).message.split('. ')[0]}`, { cause: name });
   }
 }
 
-await main();
+const print = (text: string): void => void process.stdout.write(text);
+
+/** What an operator can mend is told in words; anything else is a bug, shown whole. */
+function tell(error: Error): void {
+  if (error instanceof UsageError) {
+    const about = typeof error.cause === 'string' ? `obraz help ${error.cause}` : 'obraz help';
+    process.stderr.write(`obraz: ${error.message}\nTry: ${about}\n`);
+    process.exitCode = 2;
+    return;
+  }
+  const text = error.name === 'ConfigError' || error.name === 'StartError' ? error.message : error.stack;
+  process.stderr.write(`obraz: ${text}\n`);
+  process.exitCode = 1;
+}
+
+await main(process.argv.slice(2)).catch(tell);

@@ -161,9 +161,4 @@ describe(`garbage collection end to end (OBRAZ_TEST_SEED=${testSeed})`, function
     await expectBytes(again.id, content);
     await start();
   });
-
-  it('knows no --dry-run of other commands', async () => {
-    const error = await run(process.execPath, ['src/main.ts', 'migrate', '--dry-run']).catch((reason: unknown) => reason);
-    expect(error).to.have.property('code', 2);
-  });
 });

@@ -1,14 +1,22 @@
 // `obraz serve`: the service from start to signal. What a person sees is here; how it is put together is app.ts.
-import type { Config } from './config.ts';
-import { type App, startApp } from './app.ts';
+import type { App } from '../app.ts';
+import { type Config, readConfig } from '../config.ts';
+import { defineCommand } from './command.ts';
 
 const stopSignals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
+export const serve = defineCommand({
+  summary: 'run the service',
+  description: `Settings come from the environment: see README. It runs until SIGINT or SIGTERM, and ends in order: calls, jobs, PostgreSQL.`,
+  run: ({ environment }) => runService(readConfig(environment)),
+});
+
 /** Runs until a stop signal; resolves when everything has ended, PostgreSQL last. */
-export async function serve(config: Config): Promise<void> {
+async function runService(config: Config): Promise<void> {
   const stop = new AbortController();
   // The first signal asks for an orderly stop. Ctrl-C reaches the whole group, so npm and a shell may repeat it: repeats change nothing.
   for (const name of stopSignals) process.on(name, () => stop.abort(name));
+  const { startApp } = await import('../app.ts');
   const starting = startApp(config, stop.signal);
   // Stopped before it was ready: what had been started is gone again, and that is no failure.
   await starting.catch(() => {});

@@ -3,15 +3,21 @@
 import { createPrivateKey } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
-import { credentials } from '@grpc/grpc-js';
-import { SignJWT } from 'jose';
-import { type CreateIamTokenResponse, IamTokenServiceClient } from '../generated/yandex/cloud/iam/v1/iam_token_service.ts';
-import type { Config } from './config.ts';
-import { StartError } from './platform/start-error.ts';
+import type { CreateIamTokenResponse } from '../../generated/yandex/cloud/iam/v1/iam_token_service.ts';
+import { type Config, readConfig } from '../config.ts';
+import { StartError } from '../platform/start-error.ts';
+import { defineCommand } from './command.ts';
 
 const audience = 'https://iam.api.cloud.yandex.net/iam/v1/tokens';
 
-export async function printToken(config: Config): Promise<void> {
+export const token = defineCommand({
+  summary: 'print a fresh token of the admin service account',
+  description: `The service has to run. (The file admin.token in the data folder holds one as well, replaced long before it ends.)`,
+  run: ({ environment }) => printToken(readConfig(environment)),
+});
+
+async function printToken(config: Config): Promise<void> {
+  const { SignJWT } = await import('jose');
   const key = await readJson<{ id: string; service_account_id: string; private_key: string }>(config, 'admin-key.json');
   const { addresses } = await readJson<{ addresses: { grpc: string } }>(config, 'bootstrap.json');
   const jwt = await new SignJWT({})
@@ -25,6 +31,8 @@ export async function printToken(config: Config): Promise<void> {
 }
 
 async function exchange(address: string, jwt: string): Promise<CreateIamTokenResponse> {
+  const { credentials } = await import('@grpc/grpc-js');
+  const { IamTokenServiceClient } = await import('../../generated/yandex/cloud/iam/v1/iam_token_service.ts');
   const client = new IamTokenServiceClient(address, credentials.createInsecure());
   try {
     return await new Promise((resolve, reject) => {
