@@ -1,9 +1,9 @@
 // HTTP beside gRPC, for the operator's machinery: is the process alive, is it ready, what are its numbers. Bodies are not read.
 // Everything else goes to `api`: REST over the same methods, when there is such a thing.
 import { type IncomingMessage, type RequestListener, type ServerResponse, createServer } from 'node:http';
+import { formatAddress, parseAddress } from '../platform/address.ts';
+import { listening } from '../platform/listening.ts';
 import type { Log } from '../platform/log.ts';
-import { formatAddress, parseAddress } from '../transport/address.ts';
-import { listening } from '../transport/listen.ts';
 
 export interface HttpServerOptions {
   /** host:port; port 0 picks a free one. */

@@ -1,9 +1,9 @@
 // Sockets of the server's own: bounded in number, closed in bounded time, with errors that an operator understands. TLS ends here, so
 // that a certificate can be replaced while the server runs.
-import { type Server as NetServer, type Socket, createServer } from 'node:net';
+import { type Socket, createServer } from 'node:net';
 import { type SecureContextOptions, createServer as createTlsServer } from 'node:tls';
-import { StartError } from '../platform/start-error.ts';
-import { formatAddress, parseAddress } from './address.ts';
+import { formatAddress, parseAddress } from '../platform/address.ts';
+import { listening } from '../platform/listening.ts';
 
 /** A certificate chain and its key, PEM. */
 export interface ServerCertificate {
@@ -87,31 +87,3 @@ const secureContext = ({ certificate, key }: ServerCertificate): SecureContextOp
   key,
   minVersion: 'TLSv1.2',
 });
-
-/** Makes `server` listen on host:port, and answers the real port. @throws StartError in words for an operator. */
-export async function listening(server: NetServer, address: string): Promise<number> {
-  const { host, port } = parseAddress(address);
-  try {
-    await new Promise<void>((resolve, reject) => {
-      server.once('error', reject);
-      server.listen({ host, port }, () => {
-        server.off('error', reject);
-        resolve();
-      });
-    });
-  } catch (error) {
-    throw new StartError(`cannot listen on ${address}: ${reason(error as NodeJS.ErrnoException)}`, { cause: error });
-  }
-  const bound = server.address();
-  return typeof bound === 'object' && bound !== null ? bound.port : port;
-}
-
-const reasons: Readonly<Record<string, string>> = {
-  EADDRINUSE: 'another program listens there',
-  EACCES: 'this user may not use the port',
-  EADDRNOTAVAIL: 'this machine does not have the address',
-  ENOTFOUND: 'the host name is not known',
-  EAI_AGAIN: 'the host name is not known',
-};
-
-const reason = ({ code, message }: NodeJS.ErrnoException): string => reasons[code ?? ''] ?? message;

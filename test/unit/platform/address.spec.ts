@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { formatAddress, parseAddress } from '../../../src/transport/address.ts';
+import { formatAddress, parseAddress } from '../../../src/platform/address.ts';
 
 describe('An address to listen on', () => {
   const good: [string, string, number][] = [
