@@ -1,4 +1,5 @@
 // Every entity of the service: what is in the database is read off this list. (src/db knows no resource, so the list stands here.)
+import { DiskSchema } from './disks/disk.entity.ts';
 import { CondemnedObjectSchema } from './gc/condemned-object.entity.ts';
 import { AccessBindingSchema } from './iam/access-binding.entity.ts';
 import { AuthorizedKeySchema } from './iam/authorized-key.entity.ts';
@@ -12,6 +13,7 @@ import { ImageSchema } from './images/image.entity.ts';
 import { IdempotencyKeySchema } from './operations/idempotency-key.entity.ts';
 import { JobSchema } from './operations/job.entity.ts';
 import { OperationSchema } from './operations/operation.entity.ts';
+import { SnapshotSchema } from './snapshots/snapshot.entity.ts';
 
 export const entities = [
   CloudSchema,
@@ -26,5 +28,7 @@ export const entities = [
   JobSchema,
   IdempotencyKeySchema,
   ImageSchema,
+  DiskSchema,
+  SnapshotSchema,
   CondemnedObjectSchema,
 ];

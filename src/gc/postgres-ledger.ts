@@ -22,6 +22,8 @@ export class PostgresLedger implements Ledger {
     const rows = await this.#query<{ root: string }>(
       signal,
       `select layer_root as root from images where layer_root is not null
+       union select layer_root from disks where layer_root is not null
+       union select layer_root from snapshots where layer_root is not null
        union select unnest(pinned_roots) from jobs`,
     );
     for (const { root } of rows) yield parsePageAddress(root);

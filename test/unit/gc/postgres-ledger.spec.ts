@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
 import { query } from '../../../src/db/bound-query.ts';
+import { DiskSchema } from '../../../src/disks/disk.entity.ts';
 import { Admissions } from '../../../src/gc/admission.ts';
 import { deleteBoundMs } from '../../../src/gc/claims.ts';
 import { CollectorSession } from '../../../src/gc/collector-session.ts';
@@ -10,6 +11,7 @@ import { PostgresLedger } from '../../../src/gc/postgres-ledger.ts';
 import { ImageSchema } from '../../../src/images/image.entity.ts';
 import { JobSchema } from '../../../src/operations/job.entity.ts';
 import { TransientError } from '../../../src/platform/errors.ts';
+import { SnapshotSchema } from '../../../src/snapshots/snapshot.entity.ts';
 import type { Admission } from '../../../src/storage/admission.ts';
 import { memoryBlobStore } from '../../../src/storage/drivers/memory.ts';
 import { collectGarbage } from '../../../src/storage/gc.ts';
@@ -33,12 +35,12 @@ describe('the ledger of garbage collection in PostgreSQL', function () {
   const fork = () => database.orm.em.fork();
 
   before(async () => {
-    database = await testOrm([ImageSchema, JobSchema, CondemnedObjectSchema]);
+    database = await testOrm([ImageSchema, DiskSchema, SnapshotSchema, JobSchema, CondemnedObjectSchema]);
   });
   after(() => database?.[Symbol.asyncDispose]());
 
   beforeEach(async () => {
-    await sql('truncate images, jobs, condemned_objects');
+    await sql('truncate images, disks, snapshots, jobs, condemned_objects');
     session = (await CollectorSession.open(database.url))!;
     ledger = new PostgresLedger(session);
     admissions = new Admissions({ fork });
@@ -63,6 +65,22 @@ describe('the ledger of garbage collection in PostgreSQL', function () {
       [id, layerRoot, status],
     );
 
+  const addDisk = (id: string, layerRoot: string | null) =>
+    sql(
+      `insert into disks (id, folder_id, created_at, name, description, labels, type_id, zone_id, size, block_size, product_ids, status,
+         source_image_id, source_snapshot_id, os, hardware_generation, placement_group_id, placement_group_partition, layer_root)
+       values ($1, 'f', now(), $1, '', '{}', 't', 'z', 0, 4096, '{}', 'READY', '', '', '{}', '{}', '', 0, $2)`,
+      [id, layerRoot],
+    );
+
+  const addSnapshot = (id: string, layerRoot: string | null) =>
+    sql(
+      `insert into snapshots (id, folder_id, created_at, name, description, labels, storage_size, disk_size, product_ids, status,
+         source_disk_id, os, hardware_generation, layer_root)
+       values ($1, 'f', now(), $1, '', '{}', 0, 0, '{}', 'READY', 'd', '{}', '{}', $2)`,
+      [id, layerRoot],
+    );
+
   async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
     const list: T[] = [];
     for await (const item of items) list.push(item);
@@ -73,14 +91,19 @@ describe('the ledger of garbage collection in PostgreSQL', function () {
   const expiredKeys = async () => (await expired()).map(({ key }) => key);
   const orphanAge = (ms: number) => sql(`update condemned_objects set orphaned_at = orphaned_at - $1 * interval '1 ms'`, [ms]);
 
-  it('answers the roots of images in every state and the pins of all jobs, each once', async () => {
+  it('answers the roots of images, disks and snapshots in every state and the pins of all jobs, each once', async () => {
     await addImage('a', root('a'));
     await addImage('b', root('b'), 'DELETING');
     await addImage('c', null, 'CREATING');
     await addImage('d', root('a'));
+    await addDisk('e', root('a'));
+    await addDisk('f', root('e'));
+    await addDisk('g', null);
+    await addSnapshot('h', root('f'));
+    await addSnapshot('i', null);
     await addJob('leased', { pinned: [root('1'), root('b')] });
     await addJob('waiting', { leaseMs: null, pinned: [root('2')] });
-    expect((await all(ledger.roots())).sort()).to.deep.equal([root('1'), root('2'), root('a'), root('b')]);
+    expect((await all(ledger.roots())).sort()).to.deep.equal(['1', '2', 'a', 'b', 'e', 'f'].map(root));
   });
 
   it('condemns an object once, and lets it expire at once when nobody writes', async () => {
