@@ -206,7 +206,7 @@ describe(`crashes and stops in the midst of an import (OBRAZ_TEST_SEED=${testSee
       // The name is the same every time: it must be free again.
       const operation = await create(client, web.url());
       await sleep(cancelAfterMs);
-      const cancelled = await client.wait(await client.cancel(operation.id), 5_000);
+      const cancelled = await client.wait(await client.cancel(operation.id), 60_000);
       expect(cancelled.result, `cancelled after ${cancelAfterMs} ms`).to.deep.include({ $case: 'error' });
       expect(cancelled.result?.value).to.include({ code: status.CANCELLED });
       const gone = await client.getImage(imageIdOf(operation)).catch((error: { code: number }) => error.code);

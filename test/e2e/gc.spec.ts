@@ -68,7 +68,7 @@ describe(`garbage collection end to end (OBRAZ_TEST_SEED=${testSeed})`, function
     return found.sort();
   }
 
-  async function eventually(condition: () => Promise<boolean>, what: string, limitMs = 30_000): Promise<void> {
+  async function eventually(condition: () => Promise<boolean>, what: string, limitMs = 90_000): Promise<void> {
     const deadline = Date.now() + limitMs;
     while (!(await condition())) {
       if (Date.now() > deadline) throw new Error(`not within ${limitMs} ms: ${what}\n${obraz.output}`);
@@ -140,7 +140,7 @@ describe(`garbage collection end to end (OBRAZ_TEST_SEED=${testSeed})`, function
     const content = noise(16);
     const first = await imported(content);
     // An import that runs all the time: what is condemned meanwhile waits for its end.
-    await using slow = await startWebServer({ content: noise(4), behaviour: { trickle: { bytes: 2048, everyMs: 20 } } });
+    await using slow = await startWebServer({ content: noise(4), behaviour: { trickle: { bytes: 4096, everyMs: 200 } } });
     const running = await client.createImage({ source: uri(slow.url()) });
     await eventually(
       async () => (await rows(database.url, 'select 1 from jobs where lease_until > now()')).length === 1,

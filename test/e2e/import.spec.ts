@@ -116,7 +116,7 @@ describe(`import end to end (OBRAZ_TEST_SEED=${testSeed})`, function () {
     const operation = await client.createImage({ name: 'to-cancel', source: uri(web.url()) });
     const again = await client.cancel(operation.id);
     expect(again.metadata).to.deep.equal(operation.metadata);
-    const done = await client.wait(again, 10_000);
+    const done = await client.wait(again, 60_000);
     expect(done.result?.$case === 'error' && done.result.value.code).to.equal(status.CANCELLED);
     await expectGone(done.metadata!);
     const reused = await client.import({ name: 'to-cancel', source: { $case: 'imageId', value: (await anImage()).id } });
@@ -129,9 +129,9 @@ describe(`import end to end (OBRAZ_TEST_SEED=${testSeed})`, function () {
       behaviour: { trickle: { bytes: 65_536, everyMs: 20 } },
     });
     const create = await client.createImage({ name: 'to-delete', source: uri(web.url()) });
-    const deleted = await client.wait(await client.deleteImage(imageIdOf(create)), 10_000);
+    const deleted = await client.wait(await client.deleteImage(imageIdOf(create)), 60_000);
     expect(deleted.result?.$case).to.equal('response');
-    const ended = await client.wait(create, 10_000);
+    const ended = await client.wait(create, 60_000);
     expect(ended.result?.$case === 'error' && ended.result.value.code).to.equal(status.CANCELLED);
     await expectGone(create.metadata!);
   });

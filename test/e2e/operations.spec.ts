@@ -30,9 +30,9 @@ function randomFrom(start: number): () => number {
 
 /** Leases that a test can wait for. Crashes are counted; what is tested here is not how many are borne. */
 const quick: Partial<RunnerBounds> = {
-  leaseMs: 1_500,
-  renewMs: 400,
-  leaseMarginMs: 300,
+  leaseMs: 3_000,
+  renewMs: 500,
+  leaseMarginMs: 500,
   pollMs: 200,
   firstBackOffMs: 50,
   maxBackOffMs: 200,

@@ -108,7 +108,7 @@ describe(`two processes on one database (OBRAZ_TEST_SEED=${testSeed})`, function
     await using web = await serveSlowly(image);
     const operation = await create(processes[0].client, web.url());
     const [, other] = ownerFirst(await jobWhen(operation, ({ leased }) => leased));
-    const done = await other.client.wait(await other.client.cancel(operation.id), 5_000);
+    const done = await other.client.wait(await other.client.cancel(operation.id), 60_000);
     expect(done.result?.$case === 'error' && done.result.value.code).to.equal(status.CANCELLED);
   });
 

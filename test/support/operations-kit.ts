@@ -130,7 +130,7 @@ export class OperationsKit implements AsyncDisposable {
     return this.fork().findOne(Job, { operationId });
   }
 
-  /** Waits for `done`, at most 20 s. */
+  /** Waits for `done`, at most 45 s. */
   ended(id: string): Promise<Operation> {
     return eventually(async () => {
       const operation = await this.operation(id);
@@ -159,13 +159,13 @@ export const newOperation = (parts: Partial<NewOperation>): NewOperation => ({
   ...parts,
 });
 
-/** Looks until `look` answers something, at most 20 s. */
+/** Looks until `look` answers something, at most 45 s. */
 export async function eventually<Answer>(look: () => Promise<Answer | undefined> | Answer | undefined): Promise<Answer> {
-  const deadline = Date.now() + 20_000;
+  const deadline = Date.now() + 45_000;
   while (true) {
     const answer = await look();
     if (answer !== undefined) return answer;
-    if (Date.now() > deadline) throw new Error('what was waited for did not come within 20 s');
+    if (Date.now() > deadline) throw new Error('what was waited for did not come within 45 s');
     await new Promise((resolve) => setTimeout(resolve, 5));
   }
 }

@@ -245,7 +245,16 @@ describe('the ledger of garbage collection in PostgreSQL', function () {
     await sql(
       `select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'obraz-gc' and datname = current_database()`,
     );
-    await sleep(300);
+    // The news of it takes its time.
+    const isRefused = (): boolean => {
+      try {
+        claim.begin('k');
+        return false;
+      } catch {
+        return true;
+      }
+    };
+    for (let waits = 0; waits < 2000 && !isRefused(); waits += 1) await sleep(10);
     expect(() => claim.begin('k')).to.throw(TransientError);
     expect(await errorOf(claim.settle(['k']))).to.be.instanceOf(Error);
   });

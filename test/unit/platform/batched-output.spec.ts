@@ -37,7 +37,7 @@ describe('Batched output', () => {
       if (index % 700 === 0) await sleep(1);
     }
     const written = lines.join('');
-    for (let waits = 0; waits < 400 && readFileSync(file, 'utf8').length < written.length; waits += 1) await sleep(5);
+    for (let waits = 0; waits < 6000 && readFileSync(file, 'utf8').length < written.length; waits += 1) await sleep(5);
     expect(readFileSync(file, 'utf8')).to.equal(written);
   });
 

@@ -130,7 +130,8 @@ describe('proxies', () => {
       [silent, 'it did not answer'],
     ] as const) {
       const proxies = parseProxyRules({ httpProxy: `http://127.0.0.1:${port}` });
-      const options = { proxies, timeouts: { connectMs: 50 }, retry: { ...impatient.retry, maxAttempts: 2 } };
+      const connectMs = port === silent.port ? 50 : 10_000;
+      const options = { proxies, timeouts: { connectMs }, retry: { ...impatient.retry, maxAttempts: 2 } };
       await expectTransientError(probeSource('http://127.0.0.1:9/x', policyFor(), options), text);
     }
   });

@@ -181,7 +181,7 @@ describe('range reader', () => {
 
     it('tries again after a stall', async () => {
       server.behave(({ index }) => (index === 1 ? { trickle: { bytes: 100, everyMs: 50 } } : {}));
-      await using source = await openSource(server.url(), { timeouts: { stallMs: 200, minimumRate: 100_000 } });
+      await using source = await openSource(server.url(), { timeouts: { stallMs: 1000, minimumRate: 100_000 } });
       await expectRange(source, 100_000, 1_100_000);
       expect(source.requestCount).to.equal(2);
       expect(source.bytesFetched).to.equal(1_000_000);

@@ -415,7 +415,7 @@ describe('The wrapper around methods', () => {
           },
         },
       });
-      expect((await call({ deadline: Date.now() + 50 })).error?.code).to.equal(codes.DEADLINE_EXCEEDED);
+      expect((await call({ deadline: Date.now() + 1_000 })).error?.code).to.equal(codes.DEADLINE_EXCEEDED);
       expect(await lastLine()).to.include({ level: 'info', code: 'DEADLINE_EXCEEDED' });
       expect(reason).to.include({ code: 'DEADLINE_EXCEEDED' });
     });

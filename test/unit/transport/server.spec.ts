@@ -182,7 +182,7 @@ describe('The gRPC server', () => {
       session = connectHttp2(`http://${address}`); // for afterEach
       const client = test!.client({
         'grpc.keepalive_time_ms': 1_000,
-        'grpc.keepalive_timeout_ms': 500,
+        'grpc.keepalive_timeout_ms': 20_000,
         'grpc.keepalive_permit_without_calls': 1,
       });
       await callRaw(client, getRequest);
