@@ -24,6 +24,7 @@ export class PostgresLedger implements Ledger {
       `select layer_root as root from images where layer_root is not null
        union select layer_root from disks where layer_root is not null
        union select layer_root from snapshots where layer_root is not null
+       union select base_root from attach_sessions where base_root is not null
        union select unnest(pinned_roots) from jobs`,
     );
     for (const { root } of rows) yield parsePageAddress(root);
