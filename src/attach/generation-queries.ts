@@ -125,8 +125,7 @@ export async function replaceWithBase(em: EntityManager, { diskId, base, generat
     `delete from disk_generations where disk_id = $1 and generation <= $2 and state = 'SEALED' returning generation`,
     [diskId, last],
   );
-  const isAsRead =
-    removed.length === generations.length && removed.every(({ generation }) => generations.includes(generation));
+  const isAsRead = removed.length === generations.length && removed.every(({ generation }) => generations.includes(generation));
   if (!isAsRead) throw outdated(diskId);
   await query(
     em,

@@ -25,6 +25,9 @@ export async function readMachineId(file: string, host = hostname()): Promise<st
 }
 
 const shortened = (host: string): string => {
-  const plain = host.toLowerCase().split('.')[0]!.replaceAll(/[^a-z0-9-]/g, '-');
+  const plain = host
+    .toLowerCase()
+    .split('.')[0]!
+    .replaceAll(/[^a-z0-9-]/g, '-');
   return plain.replace(/^-+/, '').slice(0, 40) || 'machine';
 };

@@ -59,16 +59,7 @@ export async function insertSession(em: EntityManager, session: NewSession, leas
     em,
     `insert into attach_sessions (id, machine_id, resource_id, mode, subject_id, peer, base_root, created_at, lease_until)
      values ($1, $2, $3, $4, $5, $6, $7, clock_timestamp(), clock_timestamp() + $8 * interval '1 millisecond')`,
-    [
-      session.id,
-      session.machineId,
-      session.resourceId,
-      session.mode,
-      session.subjectId,
-      session.peer,
-      session.baseRoot,
-      lease,
-    ],
+    [session.id, session.machineId, session.resourceId, session.mode, session.subjectId, session.peer, session.baseRoot, lease],
   );
 }
 

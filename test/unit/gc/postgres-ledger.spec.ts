@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
 import { query } from '../../../src/db/bound-query.ts';
+import { AttachSessionSchema } from '../../../src/attach/attach-session.entity.ts';
 import { DiskSchema } from '../../../src/disks/disk.entity.ts';
 import { Admissions } from '../../../src/gc/admission.ts';
 import { deleteBoundMs } from '../../../src/gc/claims.ts';
@@ -35,12 +36,12 @@ describe('the ledger of garbage collection in PostgreSQL', function () {
   const fork = () => database.orm.em.fork();
 
   before(async () => {
-    database = await testOrm([ImageSchema, DiskSchema, SnapshotSchema, JobSchema, CondemnedObjectSchema]);
+    database = await testOrm([ImageSchema, DiskSchema, SnapshotSchema, JobSchema, CondemnedObjectSchema, AttachSessionSchema]);
   });
   after(() => database?.[Symbol.asyncDispose]());
 
   beforeEach(async () => {
-    await sql('truncate images, disks, snapshots, jobs, condemned_objects');
+    await sql('truncate images, disks, snapshots, attach_sessions, jobs, condemned_objects');
     session = (await CollectorSession.open(database.url))!;
     ledger = new PostgresLedger(session);
     admissions = new Admissions({ fork });
@@ -81,6 +82,13 @@ describe('the ledger of garbage collection in PostgreSQL', function () {
       [id, layerRoot],
     );
 
+  const addSession = (id: string, baseRoot: string | null) =>
+    sql(
+      `insert into attach_sessions (id, machine_id, resource_id, mode, subject_id, peer, created_at, lease_until, base_root)
+       values ($1, 'm', 'd', 'READ_ONLY', 's', '', now(), now(), $2)`,
+      [id, baseRoot],
+    );
+
   async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
     const list: T[] = [];
     for await (const item of items) list.push(item);
@@ -91,7 +99,7 @@ describe('the ledger of garbage collection in PostgreSQL', function () {
   const expiredKeys = async () => (await expired()).map(({ key }) => key);
   const orphanAge = (ms: number) => sql(`update condemned_objects set orphaned_at = orphaned_at - $1 * interval '1 ms'`, [ms]);
 
-  it('answers the roots of images, disks and snapshots in every state and the pins of all jobs, each once', async () => {
+  it('answers the roots of images, disks and snapshots in every state, of what is open, and the pins of all jobs, each once', async () => {
     await addImage('a', root('a'));
     await addImage('b', root('b'), 'DELETING');
     await addImage('c', null, 'CREATING');
@@ -101,9 +109,11 @@ describe('the ledger of garbage collection in PostgreSQL', function () {
     await addDisk('g', null);
     await addSnapshot('h', root('f'));
     await addSnapshot('i', null);
+    await addSession('j', root('3'));
+    await addSession('k', null);
     await addJob('leased', { pinned: [root('1'), root('b')] });
     await addJob('waiting', { leaseMs: null, pinned: [root('2')] });
-    expect((await all(ledger.roots())).sort()).to.deep.equal(['1', '2', 'a', 'b', 'e', 'f'].map(root));
+    expect((await all(ledger.roots())).sort()).to.deep.equal(['1', '2', '3', 'a', 'b', 'e', 'f'].map(root));
   });
 
   it('condemns an object once, and lets it expire at once when nobody writes', async () => {
