@@ -1,0 +1,91 @@
+// The memory of a server's connections: buffers of a few sizes that are used again, because making and clearing megabytes for each
+// request costs more than the request. How much is lent is known, so that connections stop reading while it is too much. A buffer
+// comes back dirty and is lent dirty: whoever sends bytes of one has written them. Sizes are bytes.
+
+/** Room before the data of a reply for its header. */
+export const headroomBytes = 64;
+const smallestBytes = 4096;
+
+export class BufferPool {
+  readonly #maxLentBytes: number;
+  readonly #maxKeptBytes: number;
+  /** Free buffers by the logarithm of their size. */
+  readonly #free: Buffer[][] = Array.from({ length: 32 }, () => []);
+  readonly #waiting: (() => void)[] = [];
+  #lentBytes = 0;
+  #keptBytes = 0;
+
+  /** @param maxLentBytes where hasRoom ends. @param maxKeptBytes how much of what came back is kept for later. */
+  constructor({ maxLentBytes, maxKeptBytes }: { maxLentBytes: number; maxKeptBytes: number }) {
+    this.#maxLentBytes = maxLentBytes;
+    this.#maxKeptBytes = maxKeptBytes;
+  }
+
+  get lentBytes(): number {
+    return this.#lentBytes;
+  }
+
+  /** Whether others wait until something comes back. */
+  get isShort(): boolean {
+    return this.#waiting.length > 0;
+  }
+
+  /** Asked before a request is taken in; take() itself refuses nothing, so that the bound is passed by one request per connection at most. */
+  hasRoom(): boolean {
+    return this.#lentBytes < this.#maxLentBytes;
+  }
+
+  /** Calls `retry` once, when there is room again; in the order of asking. */
+  waitForRoom(retry: () => void): void {
+    this.#waiting.push(retry);
+  }
+
+  stopWaiting(retry: () => void): void {
+    const index = this.#waiting.indexOf(retry);
+    if (index !== -1) this.#waiting.splice(index, 1);
+  }
+
+  /** A buffer of at least headroomBytes + `bytes`. */
+  take(bytes: number): Buffer {
+    const order = 32 - Math.clz32(Math.max(bytes, smallestBytes) - 1);
+    const kept = this.#free[order]!.pop();
+    const buffer = kept ?? Buffer.allocUnsafeSlow(2 ** order + headroomBytes);
+    if (kept !== undefined) this.#keptBytes -= buffer.length;
+    this.#lentBytes += buffer.length;
+    return buffer;
+  }
+
+  give(buffer: Buffer): void {
+    this.#lentBytes -= buffer.length;
+    if (this.#keptBytes + buffer.length <= this.#maxKeptBytes) {
+      this.#free[31 - Math.clz32(buffer.length - headroomBytes)]!.push(buffer);
+      this.#keptBytes += buffer.length;
+    }
+    while (this.#waiting.length > 0 && this.hasRoom()) this.#waiting.shift()!();
+  }
+}
+
+/** What one connection has of the pool. */
+export class ConnectionMemory {
+  readonly #pool: BufferPool;
+  readonly #onGiven: () => void;
+  heldBytes = 0;
+
+  /** @param onGiven called after something went back. */
+  constructor(pool: BufferPool, onGiven: () => void) {
+    this.#pool = pool;
+    this.#onGiven = onGiven;
+  }
+
+  take(bytes: number): Buffer {
+    const buffer = this.#pool.take(bytes);
+    this.heldBytes += buffer.length;
+    return buffer;
+  }
+
+  give(buffer: Buffer): void {
+    this.heldBytes -= buffer.length;
+    this.#pool.give(buffer);
+    this.#onGiven();
+  }
+}
