@@ -6,6 +6,7 @@ import path from 'node:path';
 import { openCertificates } from './certificates.ts';
 import type { Config } from './config.ts';
 import { type Database, openDatabase } from './database.ts';
+import { noContents } from './disks/disk-contents.ts';
 import { Admissions } from './gc/admission.ts';
 import { collect, type CollectedAll } from './gc/collect.ts';
 import { GcSchedule } from './gc/schedule.ts';
@@ -13,7 +14,7 @@ import { ensureAdminKey } from './iam/admin-key.ts';
 import { keepAdminToken } from './iam/admin-token.ts';
 import { addSecret } from './iam/server-secrets.ts';
 import { TokenAuthority } from './iam/tokens.ts';
-import { deleteImageJob, deleteJobKind } from './images/delete.job.ts';
+import { imageResource } from './images/image-resource.ts';
 import { ChunkPool } from './images/import/chunk-pool.ts';
 import { importJobKind } from './images/import/import-payload.ts';
 import { importJob } from './images/import/import.job.ts';
@@ -29,7 +30,9 @@ import { createLog, type Log } from './platform/log.ts';
 import { Metrics } from './platform/metrics.ts';
 import { replaceFile } from './platform/replace-file.ts';
 import { StartError } from './platform/start-error.ts';
+import { deleteJob } from './resources/delete.job.ts';
 import { startServers } from './servers.ts';
+import { snapshotResource } from './snapshots/snapshot-resource.ts';
 import { parseImportAllow, UrlPolicy, type UrlPolicyRules } from './sources/url-policy.ts';
 import type { OnCorrupt } from './storage/damage.ts';
 import { StoreFormatError } from './storage/format.ts';
@@ -83,11 +86,13 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
       checkpointIntervalMs: 2_000,
     };
     const gc = undo.use(new GcSchedule({ url: database.url, storage, log }));
-    const jobMetrics = heardOf(createJobMetrics(metrics, [importJobKind, deleteJobKind]), gc);
+    // Disks are never CREATING: their deletes take no job.
+    const deleteJobs = [deleteJob(imageResource, operations), deleteJob(snapshotResource, operations)];
+    const jobMetrics = heardOf(createJobMetrics(metrics, [importJobKind, ...deleteJobs.map(({ kind }) => kind)]), gc);
     // Two runners: a delete does not wait behind imports.
     for (const [jobHandlers, concurrency, listenUrl] of [
       [[importJob(importParts)], config.jobConcurrency, database.url],
-      [[deleteImageJob(operations)], 8, undefined],
+      [deleteJobs, 8, undefined],
     ] as [JobHandler[], number, string | undefined][]) {
       const listening = listenUrl === undefined ? {} : { listenUrl };
       undo.use(new Runner({ fork, bell, handlers: jobHandlers, concurrency, log, metrics: jobMetrics, ...listening })).start();
@@ -95,7 +100,20 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
     const onError = (error: unknown): void => log.warn({ err: error }, 'old operations could not be removed');
     undo.use(untilDisposed((ended) => keepHistoryShort(fork, ended, { onError })));
   }
-  const servers = undo.use(await startServers({ config, log, metrics, fork, authority, operations, urlPolicy, certificates }));
+  const servers = undo.use(
+    await startServers({
+      config,
+      log,
+      metrics,
+      fork,
+      authority,
+      operations,
+      urlPolicy,
+      certificates,
+      contents: noContents,
+      layers: storage.layers,
+    }),
+  );
   const bootstrap = {
     cloud_id: ids.cloudId,
     folder_id: ids.folderId,

@@ -17,6 +17,10 @@ import { CloudServiceService } from '../generated/yandex/cloud/resourcemanager/v
 import { FolderServiceService } from '../generated/yandex/cloud/resourcemanager/v1/folder_service.ts';
 import type { Certificates } from './certificates.ts';
 import type { Config } from './config.ts';
+import { diskTypeMethods, zoneMethods } from './catalog/methods.ts';
+import type { DiskContents } from './disks/disk-contents.ts';
+import { Disk } from './disks/disk.entity.ts';
+import { diskMethods } from './disks/methods.ts';
 import { apiEndpointMethods } from './endpoints/api-endpoint-methods.ts';
 import { cloudMethods, folderMethods } from './folders/methods.ts';
 import { iamTokenMethods } from './iam/iam-token-service/iam-token-methods.ts';
@@ -32,7 +36,10 @@ import { coalesce } from './platform/coalesce.ts';
 import { unauthenticated } from './platform/errors.ts';
 import type { Log } from './platform/log.ts';
 import type { Metrics } from './platform/metrics.ts';
+import { snapshotMethods } from './snapshots/methods.ts';
+import { Snapshot } from './snapshots/snapshot.entity.ts';
 import type { UrlPolicy } from './sources/url-policy.ts';
+import type { Layers } from './storage/layers.ts';
 import { loadDescriptors } from './transport/descriptors.ts';
 import { implement, type ServiceParts } from './transport/implement.ts';
 import { createRequestMetrics } from './transport/request-metrics.ts';
@@ -49,6 +56,8 @@ export interface ServerParts {
   authority: TokenAuthority;
   operations: Operations;
   urlPolicy: UrlPolicy;
+  contents: DiskContents;
+  layers: Layers;
   certificates: Certificates;
 }
 
@@ -66,11 +75,18 @@ const byId = <Entity extends { id: string }>(load: (ids: string[]) => Promise<En
 /** Rows for reading only: nobody tracks their changes. */
 const untracked = { disableIdentityMap: true } as const;
 
-function services({ config, fork, authority, operations, urlPolicy }: ServerParts, parts: ServiceParts): Service[] {
+function services(server: ServerParts, parts: ServiceParts): Service[] {
+  const { config, fork, authority, operations, urlPolicy, contents, layers } = server;
   const findOperation = byId((ids) => fork().find(Operation, { id: { $in: ids } }, untracked));
   const findImage = byId((ids) => fork().find(Image, { id: { $in: ids } }, untracked));
+  const findDisk = byId((ids) => fork().find(Disk, { id: { $in: ids } }, untracked));
+  const findSnapshot = byId((ids) => fork().find(Snapshot, { id: { $in: ids } }, untracked));
   return [
-    implement(ImageServiceService, imageMethods({ operations, findImage, urlPolicy }), parts),
+    implement(ImageServiceService, imageMethods({ operations, findImage, urlPolicy, contents, layers }), parts),
+    implement(DiskServiceService, diskMethods({ operations, findDisk, contents }), parts),
+    implement(SnapshotServiceService, snapshotMethods({ operations, findSnapshot, contents, layers }), parts),
+    implement(DiskTypeServiceService, diskTypeMethods(), parts),
+    implement(ZoneServiceService, zoneMethods(), parts),
     implement(OperationServiceService, operationMethods({ operations, findOperation }), parts),
     implement(ProgressServiceService, progressMethods({ findOperation }), parts),
     implement(IamTokenServiceService, iamTokenMethods({ authority }), parts),
@@ -78,11 +94,7 @@ function services({ config, fork, authority, operations, urlPolicy }: ServerPart
     implement(FolderServiceService, folderMethods(), parts),
     implement(CloudServiceService, cloudMethods(), parts),
     // Not there yet: every method answers UNIMPLEMENTED.
-    implement(DiskServiceService, {}, parts),
-    implement(SnapshotServiceService, {}, parts),
     implement(SnapshotScheduleServiceService, {}, parts),
-    implement(DiskTypeServiceService, {}, parts),
-    implement(ZoneServiceService, {}, parts),
     implement(ServiceAccountServiceService, {}, parts),
     implement(KeyServiceService, {}, parts),
     implement(QuotaLimitServiceService, {}, parts),

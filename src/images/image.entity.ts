@@ -2,7 +2,7 @@
 import { defineEntity, p } from '@mikro-orm/core';
 import type { HardwareGeneration, Os } from '../catalog/guest.ts';
 import { instant, int8, text } from '../db/columns.ts';
-import type { ImageStatus } from './image-status.ts';
+import type { ResourceStatus } from '../resources/status.ts';
 
 const ImageSchema = defineEntity({
   name: 'Image',
@@ -22,11 +22,11 @@ const ImageSchema = defineEntity({
     /** Smallest disk that can be made of it, bytes; 0 until it is known. */
     minDiskSize: int8(),
     productIds: p.array().columnType('text[]'),
-    status: text().$type<ImageStatus>(),
+    status: text().$type<ResourceStatus>(),
     os: p.json<Os>(),
     hardwareGeneration: p.json<HardwareGeneration>(),
     pooled: p.boolean(),
-    /** Address of the layer's root page, lower-case hex; null until READY. */
+    /** Address of the layer's root page, lower-case hex; null: zeros, or not READY yet. */
     layerRoot: text().nullable(),
   },
   uniques: [{ name: 'images_folder_name_unique', properties: ['folderId', 'name'], where: "name <> ''" }],

@@ -5,12 +5,14 @@ import type {
 import { authorize } from '../iam/authorize.ts';
 import type { Method } from '../iam/call.ts';
 import { listOperations } from '../operations/list-operations.ts';
-import { requireImage } from './require-image.ts';
+import { requireResource } from '../resources/require.ts';
+import { resourceOf } from '../resources/resource-type.ts';
+import { imageResource } from './image-resource.ts';
 
 export const listImageOperations =
   (): Method<ListImageOperationsRequest, ListImageOperationsResponse> =>
   async ({ imageId, ...page }, call) => {
-    const { id, folderId } = await requireImage(call.em, imageId);
-    await authorize(call, 'compute.images.listOperations', { kind: 'compute.image', id, folderId });
-    return listOperations(call.em, 'yandex.cloud.compute.v1.ImageService/ListOperations', id, page);
+    const image = await requireResource(call.em, imageResource, imageId);
+    await authorize(call, 'compute.images.listOperations', resourceOf(imageResource, image));
+    return listOperations(call.em, 'yandex.cloud.compute.v1.ImageService/ListOperations', image.id, page);
   };

@@ -3,6 +3,7 @@ import { type ListDefinition, listPage } from '../db/listing/list-page.ts';
 import { authorize } from '../iam/authorize.ts';
 import type { Method } from '../iam/call.ts';
 import { requireFolder } from '../folders/require-folder.ts';
+import { resourceStatuses } from '../resources/status.ts';
 import { Image } from './image.entity.ts';
 import { toImageMessage } from './image.mapper.ts';
 
@@ -13,7 +14,7 @@ const images: ListDefinition<Image> = {
     id: { type: 'text' },
     name: { type: 'text' },
     family: { type: 'text' },
-    status: { type: 'text', values: ['CREATING', 'READY', 'ERROR', 'DELETING'] },
+    status: { type: 'text', values: resourceStatuses },
     createdAt: { type: 'instant' },
     size: { type: 'integer' },
     storageSize: { type: 'integer' },

@@ -1,11 +1,11 @@
 // yandex.cloud.compute.v1.ImageService, whole: one file per method.
-import { setImageAccessBindings, updateImageAccessBindings } from './change-access-bindings.ts';
+import { accessBindingMethods } from '../resources/access-bindings.ts';
 import { createImage } from './create.ts';
 import { deleteImage } from './delete.ts';
 import { getLatestImageByFamily } from './get-latest-by-family.ts';
 import { getImage } from './get.ts';
 import type { ImageParts } from './image-parts.ts';
-import { listImageAccessBindings } from './list-access-bindings.ts';
+import { imageResource } from './image-resource.ts';
 import { listImageOperations } from './list-operations.ts';
 import { listImages } from './list.ts';
 import { updateImage } from './update.ts';
@@ -20,8 +20,6 @@ export const imageMethods = (parts: ImageParts) => {
     update: operations.idempotent(updateImage(parts)),
     delete: operations.idempotent(deleteImage(parts)),
     listOperations: listImageOperations(),
-    listAccessBindings: listImageAccessBindings(),
-    setAccessBindings: operations.idempotent(setImageAccessBindings(parts)),
-    updateAccessBindings: operations.idempotent(updateImageAccessBindings(parts)),
+    ...accessBindingMethods(imageResource, operations),
   };
 };

@@ -2,6 +2,7 @@
 // its root's address; changing one chunk writes two pages.
 import type { ChunkAddress, PageAddress } from './address.ts';
 import { LayerBuilder } from './layer-builder.ts';
+import { countChanged } from './layer-diff.ts';
 import type { LeafPage, RootPage } from './page-format.ts';
 import type { PageStore } from './page-store.ts';
 import { assertChunkIndex, chunksPerLeaf } from './sizes.ts';
@@ -24,6 +25,11 @@ export class Layers {
   async build(base?: PageAddress, signal?: AbortSignal): Promise<LayerBuilder> {
     const root = base === undefined ? undefined : await this.#pages.root(base, signal);
     return new LayerBuilder(this.#pages, root?.leaves);
+  }
+
+  /** Chunks of `root` that are not zeros and differ from those of `before`. @throws as open */
+  countChanged(before: PageAddress | undefined, root: PageAddress, signal?: AbortSignal): Promise<number> {
+    return countChanged(this.#pages, before, root, signal);
   }
 
   /**

@@ -13,10 +13,11 @@ import { parsePageAddress } from '../../storage/address.ts';
 import type { Admission } from '../../storage/admission.ts';
 import { openStorageOn, type Storage } from '../../storage/open.ts';
 import { chunkBytes } from '../../storage/sizes.ts';
+import { lockResource } from '../../resources/require.ts';
+import { changeStatus } from '../../resources/status.ts';
 import { Image } from '../image.entity.ts';
 import { packImage } from '../image.mapper.ts';
-import { changeStatus } from '../image-status.ts';
-import { lockImage } from '../require-image.ts';
+import { imageResource } from '../image-resource.ts';
 import { maxImageBytes, resolveMinDiskSize } from '../sizes.ts';
 import type { ChunkPool } from './chunk-pool.ts';
 import { importJobKind, type ImportPayload } from './import-payload.ts';
@@ -70,8 +71,8 @@ async function runImport(parts: ImportParts, job: RunningJob<ImportPayload, Impo
   job.progress({ bytesDone: image.sizeBytes });
   const layer = await parts.storage.layers.open(parsePageAddress(root), signal);
   return async (em: EntityManager) => {
-    const row = await lockImage(em, payload.imageId);
-    changeStatus(row, 'READY');
+    const row = await lockResource(em, imageResource, payload.imageId);
+    changeStatus('Image', row, 'READY');
     row.size = image.sizeBytes;
     row.storageSize = layer.chunkCount * chunkBytes;
     row.minDiskSize = minDiskSize;

@@ -1,23 +1,21 @@
 import { expect } from 'chai';
-import { assertReady, changeStatus, type ImageStatus } from '../../../src/images/image-status.ts';
-import { Image } from '../../../src/images/image.entity.ts';
+import { assertReady, changeStatus, type ResourceStatus, resourceStatuses } from '../../../src/resources/status.ts';
 
-const statuses: ImageStatus[] = ['CREATING', 'READY', 'ERROR', 'DELETING'];
 const allowed = new Set(['CREATING READY', 'CREATING DELETING', 'READY DELETING', 'ERROR DELETING']);
 
-const imageOf = (status: ImageStatus): Image => Object.assign(Object.create(Image.prototype) as Image, { id: 'fd8x', status });
+const imageOf = (status: ResourceStatus) => ({ id: 'fd8x', status });
 
-describe('the life of an image', () => {
-  for (const from of statuses) {
-    for (const to of statuses) {
+describe('the life of an image, a disk and a snapshot', () => {
+  for (const from of resourceStatuses) {
+    for (const to of resourceStatuses) {
       const may = allowed.has(`${from} ${to}`);
       it(`${may ? 'lets' : 'does not let'} ${from} become ${to}`, () => {
         const image = imageOf(from);
         if (may) {
-          changeStatus(image, to);
+          changeStatus('Image', image, to);
           expect(image.status).to.equal(to);
         } else {
-          expect(() => changeStatus(image, to))
+          expect(() => changeStatus('Image', image, to))
             .to.throw(`Image fd8x is ${from}`)
             .with.property('code', 'FAILED_PRECONDITION');
           expect(image.status).to.equal(from);
@@ -27,9 +25,9 @@ describe('the life of an image', () => {
   }
 
   it('lets only a READY image be used', () => {
-    assertReady(imageOf('READY'));
+    assertReady('Image', imageOf('READY'));
     for (const status of ['CREATING', 'ERROR', 'DELETING'] as const) {
-      expect(() => assertReady(imageOf(status))).to.throw(`Image fd8x is ${status}`);
+      expect(() => assertReady('Image', imageOf(status))).to.throw(`Image fd8x is ${status}`);
     }
   });
 });
