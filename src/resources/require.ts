@@ -63,5 +63,5 @@ async function find<Entity extends StoredResource>(
 ): Promise<Entity> {
   const row = await em.findOne(entity, { id } as FilterQuery<NoInfer<Entity>>, { lockMode });
   if (row === null) throw notFound(noun, id);
-  return row as Entity;
+  return row;
 }

@@ -5,6 +5,15 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { status } from '@grpc/grpc-js';
 import { errors, Session, waitForOperation } from '@yandex-cloud/nodejs-sdk';
+import { Disk as SdkDisk } from '@yandex-cloud/nodejs-sdk/compute-v1/disk';
+import {
+  CreateDiskMetadata,
+  CreateDiskRequest,
+  DeleteDiskRequest,
+  DiskServiceClient,
+  ListDisksRequest,
+  UpdateDiskRequest,
+} from '@yandex-cloud/nodejs-sdk/compute-v1/disk_service';
 import { Image as SdkImage } from '@yandex-cloud/nodejs-sdk/compute-v1/image';
 import {
   CreateImageRequest,
@@ -15,6 +24,12 @@ import {
   ListImagesRequest,
   UpdateImageRequest,
 } from '@yandex-cloud/nodejs-sdk/compute-v1/image_service';
+import { Snapshot as SdkSnapshot } from '@yandex-cloud/nodejs-sdk/compute-v1/snapshot';
+import {
+  CreateSnapshotRequest,
+  GetSnapshotRequest,
+  SnapshotServiceClient,
+} from '@yandex-cloud/nodejs-sdk/compute-v1/snapshot_service';
 import { CreateIamTokenRequest, IamTokenServiceClient } from '@yandex-cloud/nodejs-sdk/iam-v1/iam_token_service';
 import type { Operation as SdkOperation } from '@yandex-cloud/nodejs-sdk/operation/operation';
 import { GetCloudRequest, CloudServiceClient } from '@yandex-cloud/nodejs-sdk/resourcemanager-v1/cloud_service';
@@ -132,6 +147,39 @@ describe('clients that others wrote', function () {
       expect(await images().get(GetImageRequest.fromPartial({ imageId: source.id }))).to.deep.equal(source);
     });
 
+    it('makes a disk of an image, grows it, takes a snapshot and goes on from that', async () => {
+      await using web = await startWebServer({ content: Buffer.alloc(6 * MiB, 'sdk') });
+      const image = await create({ uri: web.url(), name: 'sdk-disk-source' });
+      const disks = session.client(DiskServiceClient, tlsAddress);
+      const snapshots = session.client(SnapshotServiceClient, tlsAddress);
+      const folderId = bootstrap.folder_id;
+      const started = await disks.create(
+        CreateDiskRequest.fromPartial({ folderId, name: 'sdk-disk', zoneId: 'ru-central1-a', size: 8 * MiB, imageId: image.id }),
+      );
+      const disk = SdkDisk.decode((await waited(started)).response!.value);
+      expect(CreateDiskMetadata.decode(started.metadata!.value).diskId).to.equal(disk.id);
+      expect(disk).to.include({ name: 'sdk-disk', status: 2, blockSize: 4096, typeId: 'network-hdd', sourceImageId: image.id });
+      expect(disk.diskPlacementPolicy).to.not.equal(undefined);
+      const grown = await waited(
+        await disks.update(UpdateDiskRequest.fromPartial({ diskId: disk.id, updateMask: { paths: ['size'] }, size: 12 * MiB })),
+      );
+      expect(SdkDisk.decode(grown.response!.value)).to.deep.equal({ ...disk, size: 12 * MiB });
+
+      const taken = await waited(
+        await snapshots.create(CreateSnapshotRequest.fromPartial({ folderId, diskId: disk.id, name: 'sdk-snapshot' })),
+      );
+      const snapshot = SdkSnapshot.decode(taken.response!.value);
+      expect(snapshot).to.include({ sourceDiskId: disk.id, diskSize: 12 * MiB, storageSize: 8 * MiB, status: 2 });
+      expect(await snapshots.get(GetSnapshotRequest.fromPartial({ snapshotId: snapshot.id }))).to.deep.equal(snapshot);
+      const restored = await create({ snapshotId: snapshot.id, name: 'sdk-restored' });
+      expect(restored).to.include({ minDiskSize: 12 * MiB, storageSize: 8 * MiB });
+
+      await waited(await disks.delete(DeleteDiskRequest.fromPartial({ diskId: disk.id })));
+      const listed = await disks.list(ListDisksRequest.fromPartial({ folderId, filter: 'name = "sdk-disk"' }));
+      expect(listed.disks).to.deep.equal([]);
+      expect(await snapshots.get(GetSnapshotRequest.fromPartial({ snapshotId: snapshot.id }))).to.deep.equal(snapshot);
+    });
+
     it('gets the ids of the request before the error, and makes an ApiError of it', async () => {
       const error = await failure(images().get(GetImageRequest.fromPartial({ imageId: 'fd8nothere' })));
       expect(error).to.be.instanceOf(errors.ApiError);
@@ -192,7 +240,11 @@ describe('clients that others wrote', function () {
 
     const services = [
       'grpc.health.v1.Health',
+      'yandex.cloud.compute.v1.DiskService',
+      'yandex.cloud.compute.v1.DiskTypeService',
       'yandex.cloud.compute.v1.ImageService',
+      'yandex.cloud.compute.v1.SnapshotService',
+      'yandex.cloud.compute.v1.ZoneService',
       'yandex.cloud.endpoint.ApiEndpointService',
       'yandex.cloud.iam.v1.IamTokenService',
       'yandex.cloud.operation.OperationService',
@@ -299,11 +351,54 @@ describe('clients that others wrote', function () {
       const list = ['-d', JSON.stringify({ folder_id: bootstrap.folder_id }), bootstrap.addresses.grpc];
       const refused = await grpcurl(...plaintext(), ...list, 'yandex.cloud.compute.v1.ImageService/List');
       expect(refused.code).to.equal(64 + status.UNAUTHENTICATED);
-      for (const service of ['DiskService', 'SnapshotService', 'SnapshotScheduleService', 'DiskTypeService', 'ZoneService']) {
-        const request = ['DiskTypeService', 'ZoneService'].includes(service) ? {} : { folder_id: bootstrap.folder_id };
-        const unserved = await call(`yandex.cloud.compute.v1.${service}/List`, request);
-        expect(unserved.code, `${service}: ${unserved.stderr}`).to.equal(64 + status.UNIMPLEMENTED);
-      }
+      const unserved = await call('yandex.cloud.compute.v1.SnapshotScheduleService/List', { folder_id: bootstrap.folder_id });
+      expect(unserved.code, unserved.stderr).to.equal(64 + status.UNIMPLEMENTED);
+    });
+
+    it('is told the zones and the types of disks', async () => {
+      type Listed = { zones: { id: string }[]; diskTypes: { id: string; zoneIds: string[] }[] };
+      const { zones } = await answerOf<Listed>('yandex.cloud.compute.v1.ZoneService/List');
+      expect(zones[0]).to.deep.equal({ id: 'ru-central1-a', regionId: 'ru-central1', status: 'UP' });
+      const { diskTypes } = await answerOf<Listed>('yandex.cloud.compute.v1.DiskTypeService/List');
+      expect(diskTypes.map(({ id }) => id)).to.include('network-ssd-io-m3');
+      expect(diskTypes[0]!.zoneIds).to.deep.equal(zones.map(({ id }) => id));
+    });
+
+    it('makes an empty disk, and a snapshot and an image of it', async () => {
+      const compute = 'yandex.cloud.compute.v1';
+      type Started<Metadata, Response> = { done: boolean; metadata: Metadata; response: Response };
+      const size = String(64 * MiB);
+      const made = await answerOf<Started<{ diskId: string }, Record<string, unknown>>>(`${compute}.DiskService/Create`, {
+        folder_id: bootstrap.folder_id,
+        name: 'curl-disk',
+        zone_id: 'ru-central1-b',
+        type_id: 'network-ssd',
+        size,
+        block_size: 8192,
+      });
+      const { diskId } = made.metadata;
+      expect(made.done).to.equal(true);
+      expect(made.response).to.deep.include({
+        id: diskId,
+        size,
+        blockSize: '8192',
+        status: 'READY',
+        diskPlacementPolicy: {},
+        hardwareGeneration: { legacyFeatures: { pciTopology: 'PCI_TOPOLOGY_V1' } },
+      });
+      const snapshot = await answerOf<Started<{ snapshotId: string; diskId: string }, Record<string, unknown>>>(
+        `${compute}.SnapshotService/Create`,
+        { folder_id: bootstrap.folder_id, disk_id: diskId },
+      );
+      expect(snapshot.metadata.diskId).to.equal(diskId);
+      expect(snapshot.response).to.include({ id: snapshot.metadata.snapshotId, diskSize: size, sourceDiskId: diskId });
+      const image = await answerOf<Started<object, Record<string, unknown>>>(`${compute}.ImageService/Create`, {
+        folder_id: bootstrap.folder_id,
+        disk_id: diskId,
+      });
+      expect(image.response).to.include({ size, minDiskSize: size, status: 'READY' });
+      const got = await answerOf<object>(`${compute}.DiskService/Get`, { disk_id: diskId });
+      expect({ '@type': 'type.googleapis.com/yandex.cloud.compute.v1.Disk', ...got }).to.deep.equal(made.response);
     });
 
     it('sees the cloud and both folders', async () => {
