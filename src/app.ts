@@ -69,11 +69,13 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
   const certificates = undo.use(await openCertificates(config, fork(), file('ca.pem'), log));
   const bell = new JobBell(fork);
   const operations = new Operations({ bell, fork });
+  let warmUp = (): void => {};
   if (config.roles.has('worker')) {
     const spoolDirectory = await emptyFolder(file('spool'));
     const pool = undo.use(
-      new ChunkPool({ threads: importThreads(config), slotsPerThread: 4, storage: { directory: storage.directory }, log }),
+      new ChunkPool({ threads: importThreads(config), slotsPerThread: 3, storage: { directory: storage.directory }, log }),
     );
+    warmUp = () => pool.warmUp();
     const admissions = new Admissions({ fork });
     const admission: Admissions['of'] = (writer) => admissions.of(writer);
     const importParts = {
@@ -122,6 +124,7 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
   };
   await replaceFile(file('bootstrap.json'), `${JSON.stringify(bootstrap, undefined, 2)}\n`, 0o644);
   servers.setReady();
+  warmUp();
 
   const stack = undo.move();
   return {

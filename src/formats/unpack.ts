@@ -1,7 +1,8 @@
 // Unpacks one stored unit. Synchronous: it is called in worker threads for every 64 KiB of an image, where the asynchronous calls of
 // node:zlib are 2 to 4 times slower. Output is bounded by the target, whatever the input says.
-import { inflateRawSync, inflateSync, type ZlibOptions, zstdDecompressSync } from 'node:zlib';
+import { zstdDecompressSync } from 'node:zlib';
 import type { Codec } from './disk-image.ts';
+import { createInflater, type Inflate } from './inflater.ts';
 import { damagedRemedy, refuse } from './refusal.ts';
 import { readZstdFrame } from './zstd-frame.ts';
 
@@ -42,9 +43,12 @@ const bounded = (length: number): { chunkSize: number; maxOutputLength: number }
   maxOutputLength: length,
 });
 
+const inflaters: { [codec in 'deflate-raw' | 'zlib']?: Inflate } = {};
+
 function inflate(codec: 'deflate-raw' | 'zlib', packed: Uint8Array, target: Uint8Array, no: Refuse): number {
-  const options: ZlibOptions = bounded(target.length);
-  return fill(target, 0, no, () => (codec === 'zlib' ? inflateSync(packed, options) : inflateRawSync(packed, options)));
+  inflaters[codec] ??= createInflater(codec);
+  const run = inflaters[codec];
+  return named(target.length, no, () => run(packed, target));
 }
 
 /** Frames follow each other until the unit is full (qemu/block/qcow2-threads.c accepts that too); skippable ones hold nothing. */
@@ -59,21 +63,23 @@ function unpackZstd(packed: Uint8Array, target: Uint8Array, no: Refuse): number 
     if (frame.windowBytes > maxWindowBytes)
       throw no(`in need of a window of ${frame.windowBytes} bytes, of at most ${maxWindowBytes}`);
     const bytes = packed.subarray(at, at + frame.length);
-    if (frame.kind === 'data') filled += fill(target, filled, no, () => zstdDecompressSync(bytes, bounded(room)));
+    if (frame.kind === 'data') {
+      const unpacked = named(target.length, no, () => zstdDecompressSync(bytes, bounded(room)));
+      target.set(unpacked, filled);
+      filled += unpacked.length;
+    }
     at += frame.length;
   }
   return filled;
 }
 
-/** Answers how many bytes were put at `at`. */
-function fill(target: Uint8Array, at: number, no: Refuse, run: () => Uint8Array): number {
+/** What zlib throws, told as a refusal. */
+function named<T>(unitLength: number, no: Refuse, run: () => T): T {
   try {
-    const bytes = run();
-    target.set(bytes, at);
-    return bytes.length;
+    return run();
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code ?? '';
-    if (code === 'ERR_BUFFER_TOO_LARGE') throw no(`longer than ${target.length} bytes`);
+    if (code === 'ERR_BUFFER_TOO_LARGE') throw no(`longer than ${unitLength} bytes`);
     if (code.startsWith('Z_') || code.startsWith('ZSTD_')) throw no(`corrupt (${code})`);
     throw error;
   }

@@ -30,6 +30,9 @@ interface Thread {
   openSources: Set<number>;
 }
 
+/** Chunks lie outside of the heap, and what a thread makes besides is small and short-lived: V8's default would keep up to 48 MiB for it. */
+const resourceLimits = { maxYoungGenerationSizeMb: 6 };
+
 export interface ChunkPoolOptions extends ThreadOptions {
   threads: number;
   log: Log;
@@ -58,6 +61,11 @@ export class ChunkPool implements AsyncDisposable {
   /** Chunks that can be under way at once. */
   get slots(): number {
     return this.#options.threads * this.#options.slotsPerThread;
+  }
+
+  /** Starts every thread now: loading its code takes a thread a few hundred milliseconds, which the first import need not wait for. */
+  warmUp(): void {
+    while (this.#threads.length < this.#options.threads) this.#threads.push(this.#start());
   }
 
   /** `admission` is asked before every put of the source's chunks. */
@@ -119,7 +127,7 @@ export class ChunkPool implements AsyncDisposable {
 
   #start(): Thread {
     const { threads: _, log, ...workerData } = this.#options;
-    const worker = new Worker(new URL('./chunk-thread.ts', import.meta.url), { workerData });
+    const worker = new Worker(new URL('./chunk-thread.ts', import.meta.url), { workerData, resourceLimits });
     const thread: Thread = { worker, running: 0, openSources: new Set() };
     worker.on('message', (message: FromThread) => {
       if (message.kind === 'admit') {

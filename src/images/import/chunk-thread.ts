@@ -42,7 +42,9 @@ interface Slot {
 }
 
 /** Neighbours in the file are fetched together; what lies in a small gap costs less than another request. */
-const mergeLimits = { maxGapBytes: 16 * 1024, maxRangeBytes: 4 * 1024 * 1024 };
+const maxGapBytes = 16 * 1024;
+/** Memory of a slot for bytes that do not go straight to their place: half a chunk is enough to keep a connection busy. */
+const maxMergedBytes = 2 * 1024 * 1024;
 
 port.on('message', (message: ToThread) => {
   switch (message.kind) {
@@ -119,7 +121,9 @@ async function fill(slot: Slot, source: ByteSource, plan: ChunkPlan, signal: Abo
   }
   data.fill(0, plan.lengthBytes);
   let bytesFetched = 0;
-  for (const range of mergeRanges(plan.extents, mergeLimits)) {
+  const isWhole = plan.extents.filter(({ kind }) => kind !== 'zero').length === 1;
+  const maxRangeBytes = isWhole ? data.length : maxMergedBytes;
+  for (const range of mergeRanges(plan.extents, { maxGapBytes, maxRangeBytes })) {
     bytesFetched += range.length;
     const [first] = range.extents;
     if (range.extents.length === 1 && first!.kind === 'raw') {
