@@ -1,6 +1,6 @@
 // The composition root: the only file that knows every part. Parts are created in the order in which they need each other, and
 // disposed of in the reverse: calls end first, then jobs are given back, PostgreSQL stops last.
-import { mkdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { openCertificates } from './certificates.ts';
@@ -18,6 +18,7 @@ import { imageResource } from './images/image-resource.ts';
 import { ChunkPool } from './images/import/chunk-pool.ts';
 import { importJobKind } from './images/import/import-payload.ts';
 import { importJob } from './images/import/import.job.ts';
+import { readAuthorities, readImportRules, readProxyRules } from './import-settings.ts';
 import { keepHistoryShort } from './operations/history.ts';
 import { JobBell } from './operations/job-bell.ts';
 import type { JobHandler } from './operations/job-handler.ts';
@@ -33,7 +34,7 @@ import { StartError } from './platform/start-error.ts';
 import { deleteJob } from './resources/delete.job.ts';
 import { startServers } from './servers.ts';
 import { snapshotResource } from './snapshots/snapshot-resource.ts';
-import { parseImportAllow, UrlPolicy, type UrlPolicyRules } from './sources/url-policy.ts';
+import { UrlPolicy } from './sources/url-policy.ts';
 import type { OnCorrupt } from './storage/damage.ts';
 import { StoreFormatError } from './storage/format.ts';
 import { openStorage, type Storage } from './storage/open.ts';
@@ -55,7 +56,8 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
   const folder = undo.use(await openDataFolder(config.dataDirectory));
   const file = (name: string): string => path.join(folder.path, name);
   const urlPolicy = new UrlPolicy(readImportRules(config));
-  const certificateAuthorities = await readOptional('OBRAZ_IMPORT_CA_FILE', config.import.caFile);
+  const proxies = readProxyRules(config);
+  const certificateAuthorities = await readAuthorities(config);
 
   const database = undo.use(await openDatabase(config, folder.path, log, signal));
   const storage = undo.use(await openStore(config, database, file('blobs'), reportCorruption(log, metrics)));
@@ -84,7 +86,9 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
       admission,
       urlPolicy,
       certificateAuthorities,
+      proxies,
       spoolDirectory,
+      log,
       checkpointIntervalMs: 2_000,
     };
     const gc = undo.use(new GcSchedule({ url: database.url, storage, log }));
@@ -178,23 +182,6 @@ const heardOf = (metrics: JobMetrics, gc: GcSchedule): JobMetrics => ({
     if (outcome === 'failed' || outcome === 'cancelled') gc.soon();
   },
 });
-
-function readImportRules(config: Config): UrlPolicyRules {
-  try {
-    return { allow: parseImportAllow(config.import.allow), publicPorts: config.import.publicPorts };
-  } catch (error) {
-    throw new StartError(`OBRAZ_IMPORT_ALLOW: ${(error as Error).message}`, { cause: error });
-  }
-}
-
-async function readOptional(name: string, filename: string | undefined): Promise<string | undefined> {
-  if (filename === undefined) return undefined;
-  try {
-    return await readFile(filename, 'utf8');
-  } catch (error) {
-    throw new StartError(`${name}: ${(error as Error).message}`, { cause: error });
-  }
-}
 
 /** The store belongs to the database: images whose data lies in another folder would all be unreadable. */
 async function openStore(

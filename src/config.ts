@@ -60,6 +60,11 @@ const schema = z.object({
   OBRAZ_IMPORT_PORTS: commaSeparated('80,443').pipe(z.array(port)),
   /** PEM file of certificate authorities that imports trust besides the well-known ones. */
   OBRAZ_IMPORT_CA_FILE: z.string().min(1).optional(),
+  /** The operator's proxies for imports, under the names that everybody uses; those in lower case count as well, and first (as with curl). */
+  HTTP_PROXY: z.string().optional(),
+  HTTPS_PROXY: z.string().optional(),
+  /** What imports reach without a proxy: names, addresses and CIDRs; loopback always. */
+  NO_PROXY: z.string().optional(),
   /** Imports and other long jobs that run at once in this process. */
   OBRAZ_JOB_CONCURRENCY: positiveInteger(4, 64),
   /** Threads that decode, hash and store. Default: the number of processors, at most 8. */
@@ -80,7 +85,13 @@ export interface Config {
   httpAddress: string;
   publicAddress: string | undefined;
   tls: { names: string[]; certificateFile: string | undefined; keyFile: string | undefined };
-  import: { allow: string; publicPorts: number[]; caFile: string | undefined; threads: number | undefined };
+  import: {
+    allow: string;
+    publicPorts: number[];
+    caFile: string | undefined;
+    proxies: { httpProxy: string | undefined; httpsProxy: string | undefined; noProxy: string | undefined };
+    threads: number | undefined;
+  };
   jobConcurrency: number;
   logLevel: string;
 }
@@ -96,7 +107,10 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
     .map((name) => `${name}: there is no such setting`);
   // An empty value means "not set", as in `OBRAZ_TLS_NAMES= npm start`.
   const given = Object.fromEntries(
-    Object.keys(schema.shape).flatMap((name) => (environment[name] ? [[name, environment[name]]] : [])),
+    Object.keys(schema.shape).flatMap((name) => {
+      const text = (name.endsWith('_PROXY') && environment[name.toLowerCase()]) || environment[name];
+      return text ? [[name, text]] : [];
+    }),
   );
   const parsed = schema.safeParse(given);
   if (!parsed.success) faults.push(...parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`));
@@ -120,6 +134,7 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
       allow: value.OBRAZ_IMPORT_ALLOW,
       publicPorts: value.OBRAZ_IMPORT_PORTS,
       caFile: value.OBRAZ_IMPORT_CA_FILE,
+      proxies: { httpProxy: value.HTTP_PROXY, httpsProxy: value.HTTPS_PROXY, noProxy: value.NO_PROXY },
       threads: value.OBRAZ_IMPORT_THREADS,
     },
     jobConcurrency: value.OBRAZ_JOB_CONCURRENCY,

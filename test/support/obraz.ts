@@ -43,7 +43,7 @@ export class Obraz implements AsyncDisposable {
   static async spawn(options: ObrazOptions = {}): Promise<Obraz> {
     const dataDirectory = options.dataDirectory ?? (await mkdtemp(path.join(tmpdir(), 'obraz-e2e-')));
     const inherited = Object.fromEntries(
-      Object.entries(process.env).filter(([name]) => !name.startsWith('OBRAZ_') && name !== 'DATABASE_URL'),
+      Object.entries(process.env).filter(([name]) => !/^OBRAZ_|^DATABASE_URL$|_PROXY$/i.test(name)),
     );
     const child = spawn(process.execPath, ['src/main.ts', 'serve'], {
       cwd: repository,

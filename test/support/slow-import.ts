@@ -1,4 +1,4 @@
-// A Qcow2 image on a web server that sends it slowly, so that an import lasts long enough for things to happen in its midst; and what
+// A disk image on a web server that sends it slowly, so that an import lasts long enough for things to happen in its midst; and what
 // must be true of the service's database and store afterwards.
 import { execFile } from 'node:child_process';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
@@ -30,12 +30,26 @@ interface MappedRun {
   offset?: number;
 }
 
+/** Formats as qemu-img is asked for them. */
+export const slowFormats = {
+  qcow2: { driver: 'qcow2', options: [] },
+  'qcow2 zlib': { driver: 'qcow2', options: ['-c'] },
+  'qcow2 zstd': { driver: 'qcow2', options: ['-c', '-o', 'compression_type=zstd'] },
+  'vmdk sparse': { driver: 'vmdk', options: ['-o', 'subformat=monolithicSparse'] },
+  'vmdk streamOptimized': { driver: 'vmdk', options: ['-o', 'subformat=streamOptimized'] },
+  'vhd dynamic': { driver: 'vpc', options: ['-o', 'subformat=dynamic'] },
+  'vhd fixed': { driver: 'vpc', options: ['-o', 'subformat=fixed'] },
+  raw: { driver: 'raw', options: [] },
+} as const satisfies Record<string, { driver: string; options: readonly string[] }>;
+
+export type SlowFormat = keyof typeof slowFormats;
+
 export interface SlowImage extends AsyncDisposable {
-  /** The Qcow2 file. */
+  /** The file. */
   content: Buffer;
   /** The guest's bytes as qemu-img reads them. */
   rawPath: string;
-  /** Bytes of the file, those of the chunks below an index, that were asked for by these requests. */
+  /** Bytes of the file, those of the chunks below an index, that were asked for by these requests; 0 where the data is packed. */
   bytesBelow(nextIndex: number, ranges: readonly (ByteRange | undefined)[]): number;
 }
 
@@ -45,8 +59,9 @@ interface ByteRange {
 }
 
 /** A disk with `dataBytes` of text and noise, with holes between and at both ends. */
-export async function makeSlowImage(dataBytes: number): Promise<SlowImage> {
-  const path = await cachedFile({ slow: dataBytes, revision: 1 }, async (target) => {
+export async function makeSlowImage(dataBytes: number, format: SlowFormat = 'qcow2'): Promise<SlowImage> {
+  const { driver, options } = slowFormats[format];
+  const path = await cachedFile({ slow: dataBytes, driver, options, revision: 2 }, async (target) => {
     const raw = scratchPath();
     try {
       const random = randomFrom(dataBytes);
@@ -60,18 +75,18 @@ export async function makeSlowImage(dataBytes: number): Promise<SlowImage> {
         left -= length;
       }
       writeGuest(raw, Math.ceil((at + 9 * MiB) / 512) * 512, pieces, 1);
-      await qemuImg('convert', '-f', 'raw', '-O', 'qcow2', raw, target);
+      await qemuImg('convert', '-f', 'raw', '-O', driver, ...options, raw, target);
     } finally {
       await rm(raw, { force: true });
     }
   });
-  const { stdout } = await promisify(execFile)('qemu-img', ['map', '--output=json', '-f', 'qcow2', path], {
+  const { stdout } = await promisify(execFile)('qemu-img', ['map', '--output=json', '-f', driver, path], {
     maxBuffer: 64 * MiB,
   });
   const map = JSON.parse(stdout) as MappedRun[];
   const folder = await mkdtemp(join(tmpdir(), 'obraz-slow-'));
   const rawPath = join(folder, 'disk.raw');
-  await qemuImg('convert', '-f', 'qcow2', '-O', 'raw', path, rawPath);
+  await qemuImg('convert', '-f', driver, '-O', 'raw', path, rawPath);
   return {
     content: await readFile(path),
     rawPath,

@@ -32,6 +32,12 @@ describe('readConfig', () => {
     expect(() => readConfig({ OBRAZ_TEST_SEED: '1', HOME: '/x' })).not.to.throw();
   });
 
+  it('reads the proxies under the names that everybody uses, those in lower case first', () => {
+    const { proxies } = readConfig({ HTTPS_PROXY: 'upper', https_proxy: 'lower', HTTP_PROXY: 'plain', no_proxy: 'a, b' }).import;
+    expect(proxies).to.deep.equal({ httpProxy: 'plain', httpsProxy: 'lower', noProxy: 'a, b' });
+    expect(Object.values(readConfig({ HTTPS_PROXY: '' }).import.proxies)).to.deep.equal([undefined, undefined, undefined]);
+  });
+
   it('wants a certificate and its key together', () => {
     expect(() => readConfig({ OBRAZ_TLS_CERT_FILE: 'a.pem' })).to.throw(ConfigError, 'set both or neither');
   });

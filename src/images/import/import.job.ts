@@ -6,7 +6,9 @@ import type { EntityManager } from '@mikro-orm/postgresql';
 import type { DiskImage, OpenLimits } from '../../formats/disk-image.ts';
 import { openDiskImage } from '../../formats/open.ts';
 import type { JobHandler, RunningJob } from '../../operations/job-handler.ts';
+import type { Log } from '../../platform/log.ts';
 import { probeSource, type SourceInfo } from '../../sources/probe.ts';
+import type { ProxyRules } from '../../sources/proxy-rules.ts';
 import { spoolSource } from '../../sources/spool.ts';
 import type { UrlPolicy } from '../../sources/url-policy.ts';
 import { parsePageAddress } from '../../storage/address.ts';
@@ -32,8 +34,10 @@ export interface ImportParts {
   urlPolicy: UrlPolicy;
   /** PEM of authorities that are trusted besides the well-known ones. */
   certificateAuthorities: string | undefined;
+  proxies: ProxyRules | undefined;
   /** Where sources without ranges are copied to while they are imported. */
   spoolDirectory: string;
+  log: Pick<Log, 'info'>;
   checkpointIntervalMs: number;
 }
 
@@ -59,9 +63,9 @@ export const importJob = (parts: ImportParts): JobHandler<ImportPayload, ImportC
 
 async function runImport(parts: ImportParts, job: RunningJob<ImportPayload, ImportCheckpoint>) {
   const { payload, signal } = job;
-  const { certificateAuthorities } = parts;
+  const { certificateAuthorities, proxies } = parts;
   job.progress({ bytesDone: 0, bytesTotal: 0, phase: 'connecting' });
-  const info = await probeSource(payload.uri, parts.urlPolicy, { signal, certificateAuthorities });
+  const info = await probeSource(payload.uri, parts.urlPolicy, { signal, certificateAuthorities, proxies });
   await using stack = new AsyncDisposableStack();
   const description = await describeSource(parts, job, info, stack);
   const image = await openDiskImage(stack.use(await openSource(description)), openLimits, signal);
@@ -108,12 +112,16 @@ interface OpenImport {
 }
 
 async function storeChunks(
-  { storage, pool, admission, checkpointIntervalMs }: ImportParts,
+  { storage, pool, admission, checkpointIntervalMs, log }: ImportParts,
   job: RunningJob<ImportPayload, ImportCheckpoint>,
   { info, description, image }: OpenImport,
 ): Promise<string> {
   const version = versionOf(info, image);
   const resumed = version !== undefined && job.checkpoint?.version === version ? job.checkpoint : undefined;
+  if (job.attempt > 1 && resumed === undefined) {
+    const { operationId, attempt } = job;
+    log.info({ operationId, attempt, reason: whyAnew(version, job.checkpoint) }, 'the import begins anew');
+  }
   const admit = admission(job);
   // The blobs are the service's: not disposed of here.
   const { layers } = await openStorageOn(storage.blobs, { admission: admit });
@@ -135,6 +143,12 @@ async function storeChunks(
     onProgress: (bytesDone) => job.progress({ bytesDone, bytesTotal: image.sizeBytes, phase: 'importing' }),
     signal: job.signal,
   });
+}
+
+/** Where nothing that an earlier attempt stored can be relied on: what the operator is told of it. */
+function whyAnew(version: string | undefined, checkpoint: ImportCheckpoint | undefined): string {
+  if (version === undefined) return 'the server tells the version of the file by no strong ETag and no old enough Last-Modified';
+  return checkpoint === undefined ? 'there is no checkpoint yet' : 'the source is another version than the one that was begun';
 }
 
 /** What must be the same for a checkpoint to hold: the file's digest or strong validator, its length, and how it was read. */

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import type { DomainError } from '../../../src/platform/errors.ts';
 import { type ProbeOptions, probeSource } from '../../../src/sources/probe.ts';
 import { type Behaviour, startWebServer, type WebServer } from '../../support/web-server.ts';
-import { makeAuthority } from './certificates.ts';
+import { makeAuthority } from '../../support/certificates.ts';
 import { expectDomainError, expectTransientError, failure, impatient, patternBytes, policyFor, sameBytes } from './fixture.ts';
 import { startRawServer } from './raw-server.ts';
 

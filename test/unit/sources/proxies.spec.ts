@@ -1,55 +1,20 @@
-import { createServer, type Server } from 'node:http';
-import { type AddressInfo, connect, type Socket } from 'node:net';
 import { expect } from 'chai';
-import { parseProxyRules, proxyFor, type ProxyRules } from '../../../src/sources/proxy-rules.ts';
+import { loopbackExceptions, parseProxyRules, proxyFor } from '../../../src/sources/proxy-rules.ts';
 import { probeSource } from '../../../src/sources/probe.ts';
 import { httpRangeSource } from '../../../src/sources/range-reader.ts';
 import { parseSourceUri } from '../../../src/sources/source-uri.ts';
+import { startConnectProxy } from '../../support/connect-proxy.ts';
 import { startWebServer } from '../../support/web-server.ts';
-import { makeAuthority } from './certificates.ts';
+import { makeAuthority } from '../../support/certificates.ts';
 import { expectDomainError, expectTransientError, failure, impatient, patternBytes, policyFor, sameBytes } from './fixture.ts';
 import { startRawServer } from './raw-server.ts';
 
 const content = patternBytes(3_000_000);
 
-/** A proxy that knows CONNECT alone. `answer` may refuse with a status. */
-async function startConnectProxy(answer: () => number = () => 200) {
-  const asked: { place: string; authorization: string | undefined }[] = [];
-  const sockets = new Set<Socket>();
-  const server: Server = createServer((_request, response) => response.writeHead(405).end());
-  server.on('connect', (request, near: Socket) => {
-    asked.push({ place: request.url ?? '', authorization: request.headers['proxy-authorization'] });
-    const status = answer();
-    if (status !== 200) return void near.end(`HTTP/1.1 ${status} No\r\nContent-Length: 0\r\n\r\n`);
-    const { hostname, port } = new URL(`http://${request.url}`);
-    const far = connect(Number(port), hostname, () => near.write('HTTP/1.1 200 Connection established\r\n\r\n'));
-    for (const [one, other] of [
-      [near, far],
-      [far, near],
-    ] as const) {
-      sockets.add(one);
-      one
-        .on('error', () => other.destroy())
-        .on('close', () => other.destroy())
-        .pipe(other);
-    }
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  const { port } = server.address() as AddressInfo;
-  return {
-    port,
-    asked,
-    rules: (noProxy = '', credentials = ''): ProxyRules => {
-      const url = `http://${credentials}127.0.0.1:${port}`;
-      return parseProxyRules({ httpProxy: url, httpsProxy: url, noProxy });
-    },
-    async [Symbol.asyncDispose]() {
-      for (const socket of sockets) socket.destroy();
-      server.closeAllConnections();
-      await new Promise((resolve) => server.close(resolve));
-    },
-  };
-}
+const rulesOf = (proxy: { url: (credentials?: string) => string }, noProxy = '', credentials = '') => {
+  const url = proxy.url(credentials);
+  return parseProxyRules({ httpProxy: url, httpsProxy: url, noProxy });
+};
 
 describe('proxies', () => {
   it('carry imports over http to the checked address', async () => {
@@ -58,7 +23,7 @@ describe('proxies', () => {
     const policy = policyFor('127.0.0.1', { resolve: async () => ['127.0.0.1'] });
     const info = await probeSource(`http://name.example:${server.port}/x`, policy, {
       ...impatient,
-      proxies: proxy.rules('', 'user:p%40ss@'),
+      proxies: rulesOf(proxy, '', 'user:p%40ss@'),
     });
     await using source = httpRangeSource(structuredClone(info), { ...impatient, partBytes: 700_000 });
     const bytes = new Uint8Array(content.length);
@@ -79,7 +44,7 @@ describe('proxies', () => {
       ['127.0.0.1', ['localhost'], false],
     ] as const) {
       await using server = await startWebServer({ content, tls: authority.issue(names) });
-      const options = { ...impatient, proxies: proxy.rules(), certificateAuthorities: authority.pem };
+      const options = { ...impatient, proxies: rulesOf(proxy), certificateAuthorities: authority.pem };
       const probing = probeSource(`https://${host}:${server.port}/x`, policyFor(), options);
       if (!isTrusted) {
         await expectDomainError(probing, 'FAILED_PRECONDITION', 'is not trusted (ERR_TLS_CERT_ALTNAME_INVALID)');
@@ -97,8 +62,8 @@ describe('proxies', () => {
   it('are not asked for what the policy refuses, nor for exceptions', async () => {
     await using server = await startWebServer({ content });
     await using proxy = await startConnectProxy();
-    await failure(probeSource(server.url(), policyFor(''), { ...impatient, proxies: proxy.rules() }));
-    await probeSource(server.url(), policyFor(), { ...impatient, proxies: proxy.rules('127.0.0.0/8') });
+    await failure(probeSource(server.url(), policyFor(''), { ...impatient, proxies: rulesOf(proxy) }));
+    await probeSource(server.url(), policyFor(), { ...impatient, proxies: rulesOf(proxy, '127.0.0.0/8') });
     expect(proxy.asked).to.deep.equal([]);
   });
 
@@ -111,7 +76,7 @@ describe('proxies', () => {
       [504, `Source server 127.0.0.1:${server.port} did not answer over http`],
     ] as const) {
       await using proxy = await startConnectProxy(() => status);
-      await expectTransientError(probeSource(server.url(), policyFor(), { ...impatient, proxies: proxy.rules() }), text);
+      await expectTransientError(probeSource(server.url(), policyFor(), { ...impatient, proxies: rulesOf(proxy) }), text);
     }
   });
 
@@ -157,6 +122,12 @@ describe('proxies', () => {
       expect(chosen('http://example.com/', '')).to.equal('plain');
       expect(chosen('https://example.com/', '')).to.equal('::1');
       expect(proxyFor(parseSourceUri('http://example.com/').url, undefined)).to.equal(undefined);
+      for (const text of ['proxy:3128', 'HTTP://proxy:3128/'])
+        expect(parseProxyRules({ httpProxy: text }).http).to.deep.equal({
+          hostname: 'proxy',
+          port: 3128,
+          authorization: undefined,
+        });
       expect(proxyFor(parseSourceUri('http://example.com/').url, parseProxyRules({ httpProxy: '' }))).to.equal(undefined);
     });
 
@@ -175,6 +146,12 @@ describe('proxies', () => {
       ['fd00::/8', 'http://[fd12::1]/', true],
       ['fd00::/8', 'http://10.0.0.1/', false],
       ['nonsense/8', 'http://10.0.0.1/', false],
+      ['x example.com', 'http://example.com/', true],
+      ['example.com:8080', 'http://example.com:8080/', true],
+      ['example.com:8080', 'http://example.com/', false],
+      ['10.0.0.0/8:8080', 'http://10.0.0.1:8080/', true],
+      ['[fd00::/8]:80', 'http://[fd12::1]/', true],
+      ['[fd12::1]', 'http://[fd12::1]/', true],
     ];
     for (const [noProxy, uri, isException] of exceptions) {
       it(`reach ${uri} ${isException ? 'without' : 'with'} a proxy when the exceptions are "${noProxy}"`, () => {
@@ -182,13 +159,15 @@ describe('proxies', () => {
       });
     }
 
-    for (const text of [
-      'proxy:3128',
-      'https://proxy:3128',
-      'socks5://proxy',
-      'http://proxy/path',
-      'http://user:SECRET@proxy/?x',
-    ]) {
+    it('reach a name without a proxy when all its addresses are exceptions', () => {
+      const rules = parseProxyRules({ httpProxy: 'http://plain:3128', noProxy: `10.0.0.0/8,${loopbackExceptions}` });
+      const proxyOf = (...addresses: string[]) => proxyFor({ ...parseSourceUri('http://name.example/').url, addresses }, rules);
+      expect(proxyOf('10.1.1.1', '127.0.0.1')).to.equal(undefined);
+      expect(proxyOf('10.1.1.1', '1.1.1.1')).to.have.property('hostname', 'plain');
+      expect(proxyOf()).to.have.property('hostname', 'plain');
+    });
+
+    for (const text of ['https://proxy:3128', 'socks5://proxy', 'http://proxy/path', 'http://user:SECRET@proxy/?x']) {
       it(`refuse the proxy ${text} without repeating it`, () => {
         expect(() => parseProxyRules({ httpsProxy: text }))
           .to.throw(/^HTTPS_PROXY: must be http:\/\/host:port/)

@@ -6,7 +6,7 @@ import { probeSource, type ProbeOptions } from '../../../src/sources/probe.ts';
 import { httpRangeSource, type RangeSource, type RangeSourceOptions } from '../../../src/sources/range-reader.ts';
 import { startDelayingProxy } from '../../support/delaying-proxy.ts';
 import { type Behaviour, startWebServer, type WebServer } from '../../support/web-server.ts';
-import { makeAuthority } from './certificates.ts';
+import { makeAuthority } from '../../support/certificates.ts';
 import { expectDomainError, expectTransientError, failure, impatient, patternBytes, policyFor, sameBytes } from './fixture.ts';
 
 const content = patternBytes(3_000_000);

@@ -4,7 +4,7 @@ import { type ClientOptions, HttpClient, type Response } from '../../../../src/s
 import { WireError } from '../../../../src/sources/wire/wire-error.ts';
 import type { Target } from '../../../../src/sources/url-policy.ts';
 import { startWebServer } from '../../../support/web-server.ts';
-import { type Authority, makeAuthority } from '../certificates.ts';
+import { type Authority, makeAuthority } from '../../../support/certificates.ts';
 import { failure, patternBytes, sameBytes } from '../fixture.ts';
 import { type RawServer, startRawServer } from '../raw-server.ts';
 
