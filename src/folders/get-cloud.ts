@@ -3,7 +3,7 @@ import type { GetCloudRequest } from '../../generated/yandex/cloud/resourcemanag
 import { authorize } from '../iam/authorize.ts';
 import type { Method } from '../iam/call.ts';
 import { toCloudMessage } from './cloud.mapper.ts';
-import { requireCloud } from './require-cloud.ts';
+import { requireCloud } from '../iam/hierarchy/require-cloud.ts';
 
 export const getCloud: Method<GetCloudRequest, CloudMessage> = async ({ cloudId }, call) => {
   await authorize(call, 'resource-manager.clouds.get', { kind: 'resource-manager.cloud', id: cloudId });

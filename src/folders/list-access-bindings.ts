@@ -3,7 +3,7 @@ import { listBindings } from '../iam/access-bindings.ts';
 import { toBindingMessage } from '../iam/access-bindings.mapper.ts';
 import { authorize } from '../iam/authorize.ts';
 import type { Method } from '../iam/call.ts';
-import { requireCloud } from './require-cloud.ts';
+import { requireCloud } from '../iam/hierarchy/require-cloud.ts';
 import { requireFolder } from './require-folder.ts';
 
 type ListAccessBindings = Method<ListAccessBindingsRequest, ListAccessBindingsResponse>;

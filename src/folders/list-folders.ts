@@ -4,7 +4,7 @@ import { authorize } from '../iam/authorize.ts';
 import type { Method } from '../iam/call.ts';
 import { Folder } from '../iam/hierarchy/folder.entity.ts';
 import { toFolderMessage } from './folder.mapper.ts';
-import { requireCloud } from './require-cloud.ts';
+import { requireCloud } from '../iam/hierarchy/require-cloud.ts';
 
 const folders: ListDefinition<Folder> = {
   method: 'yandex.cloud.resourcemanager.v1.FolderService/List',

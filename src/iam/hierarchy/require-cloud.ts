@@ -1,6 +1,6 @@
 import type { EntityManager } from '@mikro-orm/postgresql';
-import { Cloud } from '../iam/hierarchy/cloud.entity.ts';
-import { notFound } from '../platform/errors.ts';
+import { notFound } from '../../platform/errors.ts';
+import { Cloud } from './cloud.entity.ts';
 
 /** @throws DomainError NOT_FOUND. */
 export async function requireCloud(em: EntityManager, id: string): Promise<Cloud> {
