@@ -19,6 +19,8 @@ import { ChunkPool } from './images/import/chunk-pool.ts';
 import { importJobKind } from './images/import/import-payload.ts';
 import { importJob } from './images/import/import.job.ts';
 import { readAuthorities, readImportRules, readProxyRules } from './import-settings.ts';
+import { poolJobKind } from './images/pool-payload.ts';
+import { poolJob } from './images/pool.job.ts';
 import { keepHistoryShort } from './operations/history.ts';
 import { JobBell } from './operations/job-bell.ts';
 import type { JobHandler } from './operations/job-handler.ts';
@@ -94,10 +96,13 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
     const gc = undo.use(new GcSchedule({ url: database.url, storage, log }));
     // Disks are never CREATING: their deletes take no job.
     const deleteJobs = [deleteJob(imageResource, operations), deleteJob(snapshotResource, operations)];
-    const jobMetrics = heardOf(createJobMetrics(metrics, [importJobKind, ...deleteJobs.map(({ kind }) => kind)]), gc);
+    const jobMetrics = heardOf(
+      createJobMetrics(metrics, [importJobKind, poolJobKind, ...deleteJobs.map(({ kind }) => kind)]),
+      gc,
+    );
     // Two runners: a delete does not wait behind imports.
     for (const [jobHandlers, concurrency, listenUrl] of [
-      [[importJob(importParts)], config.jobConcurrency, database.url],
+      [[importJob(importParts), poolJob(storage)], config.jobConcurrency, database.url],
       [deleteJobs, 8, undefined],
     ] as [JobHandler[], number, string | undefined][]) {
       const listening = listenUrl === undefined ? {} : { listenUrl };

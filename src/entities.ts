@@ -15,6 +15,7 @@ import { ImageSchema } from './images/image.entity.ts';
 import { IdempotencyKeySchema } from './operations/idempotency-key.entity.ts';
 import { JobSchema } from './operations/job.entity.ts';
 import { OperationSchema } from './operations/operation.entity.ts';
+import { QuotaLimitSchema } from './quotas/quota-limit.entity.ts';
 import { SnapshotSchema } from './snapshots/snapshot.entity.ts';
 
 export const entities = [
@@ -35,4 +36,5 @@ export const entities = [
   CondemnedObjectSchema,
   AttachSessionSchema,
   DiskGenerationSchema,
+  QuotaLimitSchema,
 ];

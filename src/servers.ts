@@ -38,6 +38,8 @@ import type { Log } from './platform/log.ts';
 import type { Metrics } from './platform/metrics.ts';
 import { snapshotMethods } from './snapshots/methods.ts';
 import { Snapshot } from './snapshots/snapshot.entity.ts';
+import { quotaLimitMethods } from './quotas/methods.ts';
+import { quotas } from './quotas.ts';
 import type { UrlPolicy } from './sources/url-policy.ts';
 import type { Layers } from './storage/layers.ts';
 import { loadDescriptors } from './transport/descriptors.ts';
@@ -97,7 +99,7 @@ function services(server: ServerParts, parts: ServiceParts): Service[] {
     implement(SnapshotScheduleServiceService, {}, parts),
     implement(ServiceAccountServiceService, {}, parts),
     implement(KeyServiceService, {}, parts),
-    implement(QuotaLimitServiceService, {}, parts),
+    implement(QuotaLimitServiceService, quotaLimitMethods(quotas), parts),
   ];
 }
 

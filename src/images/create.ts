@@ -1,6 +1,7 @@
 // What happens on Create image: authorize, parse the request into a narrower type, then one transaction that inserts the image with
 // its operation. From a URL the image is CREATING and a job imports it. From another image, a snapshot or a disk it shares the source's
-// layer and is READY at once, whatever its size; only a disk with writes that lie in no layer yet takes a job.
+// layer and is READY at once, whatever its size; a job is taken only by a disk with writes that lie in no layer yet, and by an optimized
+// image, whose layer is verified first.
 import { LockMode } from '@mikro-orm/core';
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { CreateImageMetadata, type CreateImageRequest } from '../../generated/yandex/cloud/compute/v1/image_service.ts';
@@ -13,10 +14,12 @@ import { authorize } from '../iam/authorize.ts';
 import type { Call, Method } from '../iam/call.ts';
 import type { NewOperation } from '../operations/operations.ts';
 import { pack } from '../operations/pack.ts';
-import { failedPrecondition, invalidArgument, quotaExceeded } from '../platform/errors.ts';
+import { failedPrecondition, invalidArgument } from '../platform/errors.ts';
 import { newId } from '../platform/ids.ts';
+import { reserve } from '../quotas/reserve.ts';
 import { lockSource } from '../resources/require.ts';
 import { describeOperation } from '../resources/resource-type.ts';
+import { changeStatus } from '../resources/status.ts';
 import { assertNameFree } from '../resources/unique-name.ts';
 import { snapshotResource } from '../snapshots/snapshot-resource.ts';
 import { parseSourceUri } from '../sources/source-uri.ts';
@@ -24,8 +27,10 @@ import { storedBytes } from '../storage/layer-size.ts';
 import { Image } from './image.entity.ts';
 import { packImage } from './image.mapper.ts';
 import type { ImageParts } from './image-parts.ts';
+import { pooledImagesQuota } from './image-quotas.ts';
 import { imageResource } from './image-resource.ts';
 import { importJobKind, type ImportPayload } from './import/import-payload.ts';
+import { poolJobKind, type PoolPayload } from './pool-payload.ts';
 import { maxImageBytes, resolveMinDiskSize } from './sizes.ts';
 
 type Source = NonNullable<CreateImageRequest['source']>;
@@ -37,9 +42,7 @@ export const createImage =
     const source = parseSource(request, parts);
     return parts.operations.begin(call, async (em) => {
       const folder = await requireFolder(em, request.folderId);
-      if (request.pooled) {
-        throw quotaExceeded(folder.cloudId, { metric: 'compute.diskPools.count', limit: 0, usage: 0, required: 1 });
-      }
+      if (request.pooled) await reserve(em, pooledImagesQuota, folder.cloudId, 1);
       switch (source.$case) {
         case 'uri':
           return importFromUri(em, request, source.value);
@@ -66,7 +69,7 @@ function parseSource(request: CreateImageRequest, { urlPolicy }: ImageParts): So
 async function importFromUri(em: EntityManager, request: CreateImageRequest, uri: string): Promise<NewOperation> {
   const minDiskSize = Number(request.minDiskSize);
   const image = await insert(em, request, nothing, { size: 0, storageSize: 0, minDiskSize });
-  const payload: ImportPayload = { imageId: image.id, uri, minDiskSize };
+  const payload: ImportPayload = { imageId: image.id, uri, minDiskSize, pooled: image.pooled };
   return { ...newOperation(image), cancellable: true, job: { kind: importJobKind, payload } };
 }
 
@@ -74,7 +77,7 @@ async function copyImage(em: EntityManager, call: Call, request: CreateImageRequ
   const source = await lockSource(em, call, imageResource, sourceId);
   const minDiskSize = resolveMinDiskSize(Number(request.minDiskSize), source.size, source.minDiskSize);
   const { size, storageSize, layerRoot } = source;
-  return ready(await insert(em, request, source, { size, storageSize, minDiskSize }, { root: layerRoot ?? null }));
+  return withLayer(await insert(em, request, source, { size, storageSize, minDiskSize }), layerRoot ?? null);
 }
 
 async function fromSnapshot(
@@ -87,7 +90,7 @@ async function fromSnapshot(
   const source = await lockSource(em, call, snapshotResource, sourceId);
   const root = source.layerRoot ?? null;
   const sizes = { ...sizesOf(request, `Snapshot ${source.id}`, source.diskSize), storageSize: await storedBytes(layers, root) };
-  return ready(await insert(em, request, source, sizes, { root }));
+  return withLayer(await insert(em, request, source, sizes), root);
 }
 
 async function fromDisk(
@@ -102,7 +105,7 @@ async function fromDisk(
   const settled = await contents.settledRoot(em, disk);
   if (settled !== undefined) {
     const storageSize = await storedBytes(layers, settled.root);
-    return ready(await insert(em, request, disk, { ...sizes, storageSize }, settled));
+    return withLayer(await insert(em, request, disk, { ...sizes, storageSize }), settled.root);
   }
   const image = await insert(em, request, disk, { ...sizes, storageSize: 0 });
   return { ...newOperation(image), cancellable: true, job: await contents.captureJob(em, disk, { kind: 'image', id: image.id }) };
@@ -123,13 +126,12 @@ interface Inherited {
 
 const nothing: Inherited = { productIds: [], os: defaultOs, hardwareGeneration: defaultHardwareGeneration };
 
-/** Inserts the image: READY when its data is there, else CREATING. @throws DomainError ALREADY_EXISTS. */
+/** Inserts the image, CREATING. @throws DomainError ALREADY_EXISTS. */
 async function insert(
   em: EntityManager,
   request: CreateImageRequest,
   inherited: Inherited,
   sizes: { size: number; storageSize: number; minDiskSize: number },
-  data?: { root: string | null },
 ): Promise<Image> {
   await assertNameFree(em, imageResource, request.folderId, request.name);
   return em.create(Image, {
@@ -140,13 +142,13 @@ async function insert(
     description: request.description,
     labels: request.labels,
     family: request.family,
-    pooled: false,
+    pooled: request.pooled,
     ...sizes,
     productIds: request.productIds.length > 0 ? request.productIds : inherited.productIds,
-    status: data === undefined ? 'CREATING' : 'READY',
+    status: 'CREATING',
     os: fromOsMessage(request.os, inherited.os),
     hardwareGeneration: fromHardwareGenerationMessage(request.hardwareGeneration, inherited.hardwareGeneration),
-    layerRoot: data?.root ?? null,
+    layerRoot: null,
   });
 }
 
@@ -157,4 +159,13 @@ const newOperation = (image: Image): Pick<NewOperation, 'folderId' | 'resourceId
   metadata: pack(CreateImageMetadata, { imageId: image.id }),
 });
 
-const ready = (image: Image): NewOperation => ({ ...newOperation(image), response: packImage(image) });
+/** The image's data is all there: it is READY, or when it is to be optimized, a job holds the layer until all of it was found whole. */
+function withLayer(image: Image, root: string | null): NewOperation {
+  if (image.pooled && root !== null) {
+    const payload: PoolPayload = { imageId: image.id, root };
+    return { ...newOperation(image), cancellable: true, job: { kind: poolJobKind, payload, pinnedRoots: [root] } };
+  }
+  changeStatus('Image', image, 'READY');
+  image.layerRoot = root;
+  return { ...newOperation(image), response: packImage(image) };
+}

@@ -1,4 +1,4 @@
-// How the create of an image that took a capture of its disk ends. Called in the transaction that ends its operation.
+// How the create of an image ends that took a job: a capture of its disk, or the verification of an optimized one. Called in the transaction that ends its operation.
 import type { EntityManager } from '@mikro-orm/postgresql';
 import type { PackedMessage } from '../operations/pack.ts';
 import { lockResource } from '../resources/require.ts';
@@ -8,17 +8,18 @@ import { packImage } from './image.mapper.ts';
 import { imageResource } from './image-resource.ts';
 
 /**
- * The image is READY: `root` holds all of it, durable, null for zeros; `storageSize` is what its non-zero chunks hold (storedBytes).
+ * The image is READY: `root` holds all of it, durable, null for zeros; `storageSize` is what its non-zero chunks hold (storedBytes),
+ * where it was not known before.
  * Answers the operation's response. @throws DomainError NOT_FOUND, FAILED_PRECONDITION when it is being deleted.
  */
 export async function finishImage(
   em: EntityManager,
   id: string,
-  { root, storageSize }: { root: string | null; storageSize: number },
+  { root, storageSize }: { root: string | null; storageSize?: number },
 ): Promise<PackedMessage> {
   const image = await lockResource(em, imageResource, id);
   changeStatus('Image', image, 'READY');
-  image.storageSize = storageSize;
+  if (storageSize !== undefined) image.storageSize = storageSize;
   image.layerRoot = root;
   return packImage(image);
 }

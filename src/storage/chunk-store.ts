@@ -85,13 +85,14 @@ export class ChunkStore {
 
   /**
    * Reads and verifies the whole object past every cache. @returns its size; undefined when there is no such object.
-   * @throws ChunkCorruptError when it is damaged; TransientError when the store is away.
+   * @throws ChunkCorruptError when it is damaged, or missing though `required`; TransientError when the store is away.
    */
-  async verify(address: ChunkAddress, signal?: AbortSignal): Promise<number | undefined> {
+  async verify(address: ChunkAddress, signal?: AbortSignal, required = false): Promise<number | undefined> {
     let sizeBytes: number | undefined;
     await this.#twice(address, async () => {
       this.#forget(address);
       sizeBytes = (await this.#blobs.stat(chunkKey(address)))?.sizeBytes;
+      if (sizeBytes === undefined && required) throw new Damage('it is missing', true);
       if (sizeBytes === undefined) return;
       await this.#readOnce(address, new Uint8Array(chunkBytes), 0, { fresh: true, signal });
       const header = await this.#header(address, { fresh: false, signal });

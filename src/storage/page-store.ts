@@ -72,11 +72,11 @@ export class PageStore {
 
   /**
    * Reads and verifies a page past the cache. @returns its size; undefined when there is no such page.
-   * @throws PageCorruptError when it is damaged; TransientError when the store is away.
+   * @throws PageCorruptError when it is damaged, or missing though `required`; TransientError when the store is away.
    */
-  async verify(address: PageAddress): Promise<number | undefined> {
+  async verify(address: PageAddress, required = false): Promise<number | undefined> {
     return this.#twice(address, async () => {
-      if ((await this.#blobs.stat(pageKey(address))) === undefined) return undefined;
+      if (!required && (await this.#blobs.stat(pageKey(address))) === undefined) return undefined;
       return (await this.#verified(address, await this.#sizeOf(address), true)).length;
     });
   }

@@ -57,11 +57,6 @@ async function verify(
   signal: AbortSignal | undefined,
 ): Promise<void> {
   signal?.throwIfAborted();
-  if (kind === 'pages') {
-    if ((await pages.verify(address as PageAddress)) === undefined) await pages.root(address as PageAddress, signal);
-    return;
-  }
-  // A read of what is not there reports it as any other read does.
-  if ((await chunks.verify(address as ChunkAddress, signal)) === undefined)
-    await chunks.read(address as ChunkAddress, new Uint8Array(1), 0, signal);
+  if (kind === 'pages') await pages.verify(address as PageAddress, true);
+  else await chunks.verify(address as ChunkAddress, signal, true);
 }

@@ -4,6 +4,8 @@ export interface ImportPayload {
   uri: string;
   /** min_disk_size as requested, bytes; 0 when it was not given. */
   minDiskSize: number;
+  /** Everything that was stored is read again before READY. */
+  pooled: boolean;
 }
 
 export const importJobKind = 'image.import';

@@ -20,6 +20,7 @@ import { changeStatus } from '../../resources/status.ts';
 import { Image } from '../image.entity.ts';
 import { packImage } from '../image.mapper.ts';
 import { imageResource } from '../image-resource.ts';
+import { verifyPooled } from '../pool.job.ts';
 import { maxImageBytes, resolveMinDiskSize } from '../sizes.ts';
 import type { ChunkPool } from './chunk-pool.ts';
 import { importJobKind, type ImportPayload } from './import-payload.ts';
@@ -73,6 +74,7 @@ async function runImport(parts: ImportParts, job: RunningJob<ImportPayload, Impo
 
   const root = await storeChunks(parts, job, { info, description, image });
   job.progress({ bytesDone: image.sizeBytes });
+  if (payload.pooled) await verifyPooled(parts.storage, root, job);
   const layer = await parts.storage.layers.open(parsePageAddress(root), signal);
   return async (em: EntityManager) => {
     const row = await lockResource(em, imageResource, payload.imageId);
