@@ -9,6 +9,7 @@ import { type Database, openDatabase } from './database.ts';
 import { noContents } from './disks/disk-contents.ts';
 import { Admissions } from './gc/admission.ts';
 import { collect, type CollectedAll } from './gc/collect.ts';
+import { createGcMetrics } from './gc/metrics.ts';
 import { GcSchedule } from './gc/schedule.ts';
 import { ensureAdminKey } from './iam/admin-key.ts';
 import { keepAdminToken } from './iam/admin-token.ts';

@@ -69,6 +69,8 @@ const schema = z.object({
   OBRAZ_JOB_CONCURRENCY: positiveInteger(4, 64),
   /** Threads that decode, hash and store. Default: the number of processors, at most 8. */
   OBRAZ_IMPORT_THREADS: z.coerce.number().int().min(1).max(64).optional(),
+  /** The rate at which the service reads its stored data again, once a week, to find damage; 0: only `obraz scrub` does. */
+  OBRAZ_SCRUB_MIB_PER_SECOND: z.coerce.number().int().min(0).max(100_000).default(20),
   /** Connections to PostgreSQL that this process may open. */
   OBRAZ_DATABASE_POOL_SIZE: positiveInteger(20, 200),
   OBRAZ_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
@@ -93,6 +95,8 @@ export interface Config {
     threads: number | undefined;
   };
   jobConcurrency: number;
+  /** 0: never. */
+  scrubBytesPerSecond: number;
   logLevel: string;
 }
 
@@ -138,6 +142,7 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
       threads: value.OBRAZ_IMPORT_THREADS,
     },
     jobConcurrency: value.OBRAZ_JOB_CONCURRENCY,
+    scrubBytesPerSecond: value.OBRAZ_SCRUB_MIB_PER_SECOND * 1024 ** 2,
     logLevel: value.OBRAZ_LOG_LEVEL,
   };
 }

@@ -16,6 +16,7 @@ import { IdempotencyKeySchema } from './operations/idempotency-key.entity.ts';
 import { JobSchema } from './operations/job.entity.ts';
 import { OperationSchema } from './operations/operation.entity.ts';
 import { QuotaLimitSchema } from './quotas/quota-limit.entity.ts';
+import { ScrubPassSchema } from './scrub/scrub-pass.entity.ts';
 import { SnapshotSchema } from './snapshots/snapshot.entity.ts';
 
 export const entities = [
@@ -37,4 +38,5 @@ export const entities = [
   AttachSessionSchema,
   DiskGenerationSchema,
   QuotaLimitSchema,
+  ScrubPassSchema,
 ];

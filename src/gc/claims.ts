@@ -1,7 +1,7 @@
 // Who may delete a condemned object, in SQL. A claim belongs to a collector's session with the database, which holds an advisory lock
 // of its own: the claim stands while the lock does, and for the bound of a delete after someone has seen that it is gone.
 
-/** First key of the advisory locks. The second is 0 for the one collector that runs, or the number of a session. */
+/** First key of the advisory locks. The second is 0 for the one collector that runs, -1 for the one scrub, or the number of a session. */
 export const lockClass = 1_868_722_810;
 
 /** How long a delete may be under way after its collector's session has ended. */

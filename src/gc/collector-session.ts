@@ -1,4 +1,5 @@
-// A collector's connection to the database, its own: claims of objects live and die with it. One collector runs per database.
+// A collector's connection to the database, its own: claims of objects live and die with it. One collector runs per database; scrub on
+// schedule takes turns in the same way, by a lock of its own.
 import { randomInt } from 'node:crypto';
 import { Socket } from 'node:net';
 import { Client, type QueryResultRow } from 'pg';
@@ -9,6 +10,10 @@ import { confirmedWithinMs, lockClass } from './claims.ts';
 const heartbeatMs = 1_000;
 const connectTimeoutMs = 5_000;
 const statementTimeoutMs = 60_000;
+/** Second keys of the advisory locks that let one run per database. Numbers of sessions are above. */
+const collectorLock = 0;
+export const scrubLock = -1;
+
 /** After an abort, statements under way are given so long to end. */
 const graceMs = 3_000;
 
@@ -38,13 +43,13 @@ export class CollectorSession implements AsyncDisposable {
     this.#client.on('end', end);
   }
 
-  /** Undefined when another collector runs. @throws TransientError when the database is away; signal.reason. */
-  static async open(url: string, signal?: AbortSignal): Promise<CollectorSession | undefined> {
+  /** Undefined when another one with that lock runs. @throws TransientError when the database is away; signal.reason. */
+  static async open(url: string, signal?: AbortSignal, lock = collectorLock): Promise<CollectorSession | undefined> {
     signal?.throwIfAborted();
     const session = new CollectorSession(url);
     try {
       await session.#client.connect();
-      const [row] = await session.query<{ alone: boolean }>('select pg_try_advisory_lock($1, 0) as alone', [lockClass]);
+      const [row] = await session.query<{ alone: boolean }>('select pg_try_advisory_lock($1, $2) as alone', [lockClass, lock]);
       if (row?.alone === true) {
         await session.query('select pg_advisory_lock($1, $2)', [lockClass, session.token]);
         session.#live(signal);

@@ -4,6 +4,7 @@ import { type PageAddress, parsePageAddress } from '../storage/address.ts';
 import type { Claim, Condemned, Ledger } from '../storage/ledger.ts';
 import { markOrphans, registeredWriters, unclaimed } from './claims.ts';
 import type { CollectorSession } from './collector-session.ts';
+import { rootsInUse } from './roots.ts';
 
 /** These condemnations, where they stand and nobody may be deleting their objects; locked in one order, so that nobody deadlocks. */
 const standing = `
@@ -19,14 +20,7 @@ export class PostgresLedger implements Ledger {
   }
 
   async *roots(signal?: AbortSignal): AsyncGenerator<PageAddress> {
-    const rows = await this.#query<{ root: string }>(
-      signal,
-      `select layer_root as root from images where layer_root is not null
-       union select layer_root from disks where layer_root is not null
-       union select layer_root from snapshots where layer_root is not null
-       union select base_root from attach_sessions where base_root is not null
-       union select unnest(pinned_roots) from jobs`,
-    );
+    const rows = await this.#query<{ root: string }>(signal, rootsInUse);
     for (const { root } of rows) yield parsePageAddress(root);
   }
 

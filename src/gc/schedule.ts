@@ -1,15 +1,14 @@
-// When garbage is collected: a while after the start, now and then, and soon after something was given up. What a run condemns a later
+// When garbage is collected: a while after the start, now and then, and soon after something was given up or deleted. What a run condemns a later
 // one deletes, so a run that leaves something is followed by another when the writers that it waits for have had time to end.
 import { setTimeout as delay } from 'node:timers/promises';
 import { TransientError } from '../platform/errors.ts';
 import type { Log } from '../platform/log.ts';
 import { collect, type Collector } from './collect.ts';
-
-/** False: garbage is collected by `obraz gc` alone. */
-export const isScheduled = true;
+import type { GcMetrics } from './metrics.ts';
 
 export interface ScheduleOptions extends Collector {
   log: Log;
+  metrics: GcMetrics;
   bounds?: Partial<ScheduleBounds>;
 }
 
@@ -43,10 +42,10 @@ export class GcSchedule implements AsyncDisposable {
   constructor(options: ScheduleOptions) {
     this.#options = options;
     this.#bounds = { ...defaultBounds, ...options.bounds };
-    this.#running = isScheduled ? this.#loop() : Promise.resolve();
+    this.#running = this.#loop();
   }
 
-  /** Something was given up: its bytes are to go soon. Cheap, and may be called as often as one likes. */
+  /** Something was given up or deleted: its bytes are to go soon. Cheap, and may be called as often as one likes. */
   soon(): void {
     this.#hinted.resolve();
   }
@@ -85,13 +84,14 @@ export class GcSchedule implements AsyncDisposable {
   }
 
   async #run(): Promise<'nothing' | 'pending' | 'due'> {
-    const { log } = this.#options;
+    const { log, metrics } = this.#options;
     const { signal } = this.#stop;
     const startedAt = performance.now();
     try {
       const collected = await collect(this.#options, { signal });
       if (collected === undefined) return 'pending';
       const durationMs = Math.round(performance.now() - startedAt);
+      metrics.collected(collected, durationMs);
       if (collected.missing > 0) log.error({ missing: collected.missing }, 'objects that are in use are not in the store');
       if (collected.condemned + collected.deleted + collected.withdrawn > 0)
         log.info({ ...collected, durationMs }, 'garbage was collected');
@@ -99,6 +99,7 @@ export class GcSchedule implements AsyncDisposable {
       return collected.pending > 0 ? 'pending' : 'nothing';
     } catch (error) {
       if (signal.aborted) return 'nothing';
+      metrics.failed();
       if (error instanceof TransientError) log.warn({ reason: error.message }, 'garbage could not be collected; trying again');
       else log.error({ err: error }, 'garbage could not be collected');
       return 'pending';

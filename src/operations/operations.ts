@@ -22,6 +22,8 @@ interface OperationAbout {
   metadata: PackedMessage;
   /** Whether clients may cancel it. Default: no. */
   cancellable?: boolean;
+  /** Whether the transaction lets go of a layer, so that data may be garbage now. Default: no. */
+  freesData?: boolean;
 }
 
 export interface JobOrder {
@@ -47,6 +49,7 @@ type Work = (em: EntityManager) => Promise<NewOperation | ExistingOperation> | N
 interface Aftermath {
   cancelled: string[];
   hasJob: boolean;
+  freesData: boolean;
 }
 
 const waitBoundMs = 30_000;
@@ -54,15 +57,17 @@ const waitBoundMs = 30_000;
 export class Operations {
   readonly #bell: JobBell;
   readonly #fork: () => EntityManager;
+  readonly #onFreed: () => void;
   /** What the transactions under way have cancelled. */
   readonly #aftermaths = new WeakMap<EntityManager, Aftermath>();
   /** Calls under way by idempotency key: repeats in this process wait here, not each on a connection of the pool. */
   readonly #turns = new Map<string, Promise<unknown>>();
 
-  /** `fork` answers an EntityManager outside of any transaction. */
-  constructor(parts: { bell: JobBell; fork: () => EntityManager }) {
+  /** `fork` answers an EntityManager outside of any transaction. `onFreed` hears of every commit that let go of data; it must not throw. */
+  constructor(parts: { bell: JobBell; fork: () => EntityManager; onFreed?: () => void }) {
     this.#bell = parts.bell;
     this.#fork = parts.fork;
+    this.#onFreed = parts.onFreed ?? (() => {});
   }
 
   /**
@@ -91,7 +96,7 @@ export class Operations {
 
   async #begin(call: Call, createdBy: string, repeatable: RepeatableCall | undefined, work: Work): Promise<OperationMessage> {
     const id = newId('operation');
-    const aftermath: Aftermath = { cancelled: [], hasJob: false };
+    const aftermath: Aftermath = { cancelled: [], hasJob: false, freesData: false };
     const operation = await this.#transaction(call.em, async (em) => {
       this.#aftermaths.set(em, aftermath);
       if (repeatable !== undefined) {
@@ -99,6 +104,7 @@ export class Operations {
         if (earlier !== undefined) return earlier;
       }
       const made = await work(em);
+      aftermath.freesData = 'freesData' in made && made.freesData === true;
       if ('existing' in made) {
         if (repeatable !== undefined) await redirectKey(em, repeatable, made.existing.id);
         return made.existing;
@@ -114,6 +120,7 @@ export class Operations {
       return created;
     });
     if (aftermath.hasJob || aftermath.cancelled.length > 0) this.#bell.ring(aftermath.cancelled);
+    if (aftermath.freesData) this.#onFreed();
     return toOperationMessage(operation);
   }
 

@@ -47,6 +47,18 @@ export interface Collected {
   withdrawn: number;
 }
 
+export const nothingCollected = (): Collected => ({
+  roots: 0,
+  reachable: 0,
+  missing: 0,
+  stored: 0,
+  storedBytes: 0,
+  condemned: 0,
+  condemnedBytes: 0,
+  deleted: 0,
+  withdrawn: 0,
+});
+
 /** Claims are small: puts of claimed objects wait for them. */
 const claimedAtOnce = 64;
 const deletesAtOnce = 4;
@@ -67,17 +79,7 @@ export async function collectGarbage(options: CollectOptions): Promise<Collected
 class Run {
   readonly #options: CollectOptions;
   readonly #reached = new AddressSet();
-  readonly collected: Collected = {
-    roots: 0,
-    reachable: 0,
-    missing: 0,
-    stored: 0,
-    storedBytes: 0,
-    condemned: 0,
-    condemnedBytes: 0,
-    deleted: 0,
-    withdrawn: 0,
-  };
+  readonly collected = nothingCollected();
 
   constructor(options: CollectOptions) {
     this.#options = options;
@@ -163,6 +165,7 @@ class Run {
         if (parseObjectKey(key) === undefined) continue;
         this.collected.stored += 1;
         this.collected.storedBytes += sizeBytes;
+        if (this.collected.stored % condemnedAtOnce === 0) this.#tell('condemn');
         if (this.#isReached(key)) {
           reachedAndStored += 1;
           continue;
@@ -172,7 +175,6 @@ class Run {
         batch.push(key);
         if (batch.length < condemnedAtOnce) continue;
         await flush();
-        this.#tell('condemn');
       }
     await flush();
     this.collected.missing = Math.max(0, this.#reached.size - reachedAndStored);

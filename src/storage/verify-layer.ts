@@ -1,7 +1,7 @@
 // Reads everything that a layer needs again, past every cache, and compares it with its address: what an optimized image promises before
 // it is READY, and what nobody else asks for, since ordinary reads verify what they read and nothing more.
 import { AddressSet } from './address-set.ts';
-import type { ChunkAddress, PageAddress } from './address.ts';
+import type { PageAddress } from './address.ts';
 import type { Reachable } from './layers.ts';
 import type { Storage } from './open.ts';
 import { settleAll } from './until-aborted.ts';
@@ -57,6 +57,6 @@ async function verify(
   signal: AbortSignal | undefined,
 ): Promise<void> {
   signal?.throwIfAborted();
-  if (kind === 'pages') await pages.verify(address as PageAddress, true);
-  else await chunks.verify(address as ChunkAddress, signal, true);
+  if (kind === 'pages') await pages.verify(address, true);
+  else await chunks.verify(address, signal, true);
 }
