@@ -5,15 +5,11 @@ import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { openCertificates } from './certificates.ts';
 import type { Config } from './config.ts';
-import { type Database, openDatabase } from './database.ts';
+import { openDatabase } from './database.ts';
 import { noContents } from './disks/disk-contents.ts';
 import { Admissions } from './gc/admission.ts';
-import { collect, type CollectedAll } from './gc/collect.ts';
-import { createGcMetrics } from './gc/metrics.ts';
-import { GcSchedule } from './gc/schedule.ts';
 import { ensureAdminKey } from './iam/admin-key.ts';
 import { keepAdminToken } from './iam/admin-token.ts';
-import { addSecret } from './iam/server-secrets.ts';
 import { TokenAuthority } from './iam/tokens.ts';
 import { imageResource } from './images/image-resource.ts';
 import { ChunkPool } from './images/import/chunk-pool.ts';
@@ -22,6 +18,7 @@ import { importJob } from './images/import/import.job.ts';
 import { readAuthorities, readImportRules, readProxyRules } from './import-settings.ts';
 import { poolJobKind } from './images/pool-payload.ts';
 import { poolJob } from './images/pool.job.ts';
+import { Maintenance } from './maintenance/maintenance.ts';
 import { keepHistoryShort } from './operations/history.ts';
 import { JobBell } from './operations/job-bell.ts';
 import type { JobHandler } from './operations/job-handler.ts';
@@ -39,8 +36,7 @@ import { startServers } from './servers.ts';
 import { snapshotResource } from './snapshots/snapshot-resource.ts';
 import { UrlPolicy } from './sources/url-policy.ts';
 import type { OnCorrupt } from './storage/damage.ts';
-import { StoreFormatError } from './storage/format.ts';
-import { openStorage, type Storage } from './storage/open.ts';
+import { openStore } from './store.ts';
 
 export interface App extends AsyncDisposable {
   readonly dataDirectory: string;
@@ -73,7 +69,8 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
 
   const certificates = undo.use(await openCertificates(config, fork(), file('ca.pem'), log));
   const bell = new JobBell(fork);
-  const operations = new Operations({ bell, fork });
+  const maintenance = undo.use(new Maintenance({ url: database.url, fork, storage, log, metrics }));
+  const operations = new Operations({ bell, fork, onFreed: () => maintenance.freed() });
   let warmUp = (): void => {};
   if (config.roles.has('worker')) {
     const spoolDirectory = await emptyFolder(file('spool'));
@@ -94,12 +91,12 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
       log,
       checkpointIntervalMs: 2_000,
     };
-    const gc = undo.use(new GcSchedule({ url: database.url, storage, log }));
+    maintenance.start(config);
     // Disks are never CREATING: their deletes take no job.
     const deleteJobs = [deleteJob(imageResource, operations), deleteJob(snapshotResource, operations)];
     const jobMetrics = heardOf(
       createJobMetrics(metrics, [importJobKind, poolJobKind, ...deleteJobs.map(({ kind }) => kind)]),
-      gc,
+      maintenance,
     );
     // Two runners: a delete does not wait behind imports.
     for (const [jobHandlers, concurrency, listenUrl] of [
@@ -123,7 +120,8 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
       urlPolicy,
       certificates,
       contents: noContents,
-      layers: storage.layers,
+      storage,
+      maintenance,
     }),
   );
   const bootstrap = {
@@ -146,70 +144,14 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
   };
 }
 
-/** Brings the database to this version's schema without serving: before a roll-out of several processes. */
-export async function migrateOnly(config: Config): Promise<void> {
-  await using folder = await openDataFolder(config.dataDirectory);
-  await using _database = await openDatabase(
-    config,
-    folder.path,
-    createLog({ level: config.logLevel }),
-    new AbortController().signal,
-  );
-}
-
-/** Runs of garbage collection until nothing more can be deleted, without serving. @throws StartError when another one runs. */
-export async function collectOnly(config: Config, dryRun: boolean, signal: AbortSignal): Promise<CollectedAll> {
-  await using folder = await openDataFolder(config.dataDirectory);
-  await using database = await openDatabase(config, folder.path, createLog({ level: config.logLevel }), signal);
-  await using storage = await openStore(config, database, path.join(folder.path, 'blobs'));
-  const run = async (): Promise<CollectedAll> => {
-    const collected = await collect({ url: database.url, storage }, { dryRun, signal });
-    if (collected === undefined) throw new StartError('garbage is being collected by another process; try again later');
-    return collected;
-  };
-  const first = await run();
-  // What is condemned in one run is deleted in the next.
-  if (dryRun || first.due === 0) return first;
-  const { deleted, withdrawn, ...last } = await run();
-  return {
-    ...last,
-    condemned: first.condemned,
-    condemnedBytes: first.condemnedBytes,
-    deleted: first.deleted + deleted,
-    withdrawn: first.withdrawn + withdrawn,
-  };
-}
-
 /** What was given up has left bytes behind. */
-const heardOf = (metrics: JobMetrics, gc: GcSchedule): JobMetrics => ({
+const heardOf = (metrics: JobMetrics, maintenance: Maintenance): JobMetrics => ({
   ...metrics,
   left(kind, outcome, durationMs) {
     metrics.left?.(kind, outcome, durationMs);
-    if (outcome === 'failed' || outcome === 'cancelled') gc.soon();
+    if (outcome === 'failed' || outcome === 'cancelled') maintenance.freed();
   },
 });
-
-/** The store belongs to the database: images whose data lies in another folder would all be unreadable. */
-async function openStore(
-  config: Config,
-  database: Database,
-  defaultDirectory: string,
-  onCorrupt?: OnCorrupt,
-): Promise<Storage & { directory: string }> {
-  const directory = path.resolve(config.blobDirectory ?? defaultDirectory);
-  const storage = await openStorage({ directory, onCorrupt }).catch((error: unknown) => {
-    if (error instanceof StoreFormatError) throw new StartError(error.message, { cause: error });
-    throw error;
-  });
-  const expected = await addSecret(database.fork(), 'store-id', storage.storeId);
-  if (expected !== storage.storeId) {
-    await storage[Symbol.asyncDispose]();
-    throw new StartError(
-      `the image data of this database is not in ${directory}: processes that share a DATABASE_URL share one OBRAZ_BLOB_DIR; set it to the folder that the first one uses`,
-    );
-  }
-  return Object.assign(storage, { directory });
-}
 
 /** Damaged data is never served; that it was met must not go unnoticed. */
 function reportCorruption(log: Log, metrics: Metrics): OnCorrupt {

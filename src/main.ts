@@ -6,11 +6,22 @@ import { type Command, UsageError } from './commands/command.ts';
 import { gc } from './commands/gc.ts';
 import { helpOfAll, helpOfGroup, helpOfOne } from './commands/help.ts';
 import { migrate } from './commands/migrate.ts';
+import { quotaList } from './commands/quota-list.ts';
+import { quotaSet } from './commands/quota-set.ts';
+import { scrub } from './commands/scrub.ts';
 import { serve } from './commands/serve.ts';
 import { token } from './commands/token.ts';
 
 /** By the words that call them, one or two, in the order of the help. `help` is main's own. */
-const commands: Readonly<Record<string, Command>> = { serve, gc, migrate, token };
+const commands: Readonly<Record<string, Command>> = {
+  serve,
+  gc,
+  scrub,
+  'quota list': quotaList,
+  'quota set': quotaSet,
+  migrate,
+  token,
+};
 
 async function main(words: readonly string[]): Promise<void> {
   const [first = 'help', ...rest] = words;
@@ -71,6 +82,8 @@ function parseWords(name: string, { options = {} }: Command, args: readonly stri
 
 const print = (text: string): void => void process.stdout.write(text);
 
+const toldInWords: ReadonlySet<string> = new Set(['ConfigError', 'StartError', 'DomainError', 'TransientError', 'Interrupted']);
+
 /** What an operator can mend is told in words; anything else is a bug, shown whole. */
 function tell(error: Error): void {
   if (error instanceof UsageError) {
@@ -79,7 +92,7 @@ function tell(error: Error): void {
     process.exitCode = 2;
     return;
   }
-  const text = error.name === 'ConfigError' || error.name === 'StartError' ? error.message : error.stack;
+  const text = toldInWords.has(error.name) ? error.message : error.stack;
   process.stderr.write(`obraz: ${text}\n`);
   process.exitCode = 1;
 }

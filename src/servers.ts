@@ -1,6 +1,8 @@
 // What listens: gRPC with and without TLS, and HTTP. Which service is made of which parts is read off `services`.
 import type { EntityManager } from '@mikro-orm/postgresql';
+import { MaintenanceServiceService } from '../generated/obraz/v1/maintenance.ts';
 import { ProgressServiceService } from '../generated/obraz/v1/progress.ts';
+import { QuotaAdminServiceService } from '../generated/obraz/v1/quota_admin.ts';
 import { DiskServiceService } from '../generated/yandex/cloud/compute/v1/disk_service.ts';
 import { DiskTypeServiceService } from '../generated/yandex/cloud/compute/v1/disk_type_service.ts';
 import { ImageServiceService } from '../generated/yandex/cloud/compute/v1/image_service.ts';
@@ -28,6 +30,8 @@ import type { TokenAuthority } from './iam/tokens.ts';
 import { startHttpServer } from './http/server.ts';
 import { Image } from './images/image.entity.ts';
 import { imageMethods } from './images/methods.ts';
+import { maintenanceMethods } from './maintenance/methods.ts';
+import type { Maintenance } from './maintenance/maintenance.ts';
 import { Operation } from './operations/operation.entity.ts';
 import { operationMethods } from './operations/operation-service.ts';
 import type { Operations } from './operations/operations.ts';
@@ -39,9 +43,10 @@ import type { Metrics } from './platform/metrics.ts';
 import { snapshotMethods } from './snapshots/methods.ts';
 import { Snapshot } from './snapshots/snapshot.entity.ts';
 import { quotaLimitMethods } from './quotas/methods.ts';
+import { quotaAdminMethods } from './quotas/set-limit.ts';
 import { quotas } from './quotas.ts';
 import type { UrlPolicy } from './sources/url-policy.ts';
-import type { Layers } from './storage/layers.ts';
+import type { Storage } from './storage/open.ts';
 import { loadDescriptors } from './transport/descriptors.ts';
 import { implement, type ServiceParts } from './transport/implement.ts';
 import { createRequestMetrics } from './transport/request-metrics.ts';
@@ -59,7 +64,8 @@ export interface ServerParts {
   operations: Operations;
   urlPolicy: UrlPolicy;
   contents: DiskContents;
-  layers: Layers;
+  storage: Storage;
+  maintenance: Maintenance;
   certificates: Certificates;
 }
 
@@ -78,7 +84,8 @@ const byId = <Entity extends { id: string }>(load: (ids: string[]) => Promise<En
 const untracked = { disableIdentityMap: true } as const;
 
 function services(server: ServerParts, parts: ServiceParts): Service[] {
-  const { config, fork, authority, operations, urlPolicy, contents, layers } = server;
+  const { config, fork, authority, operations, urlPolicy, contents, storage, maintenance } = server;
+  const { layers } = storage;
   const findOperation = byId((ids) => fork().find(Operation, { id: { $in: ids } }, untracked));
   const findImage = byId((ids) => fork().find(Image, { id: { $in: ids } }, untracked));
   const findDisk = byId((ids) => fork().find(Disk, { id: { $in: ids } }, untracked));
@@ -100,6 +107,8 @@ function services(server: ServerParts, parts: ServiceParts): Service[] {
     implement(ServiceAccountServiceService, {}, parts),
     implement(KeyServiceService, {}, parts),
     implement(QuotaLimitServiceService, quotaLimitMethods(quotas), parts),
+    implement(QuotaAdminServiceService, quotaAdminMethods(quotas), parts),
+    implement(MaintenanceServiceService, maintenanceMethods({ maintenance, storage }), parts),
   ];
 }
 

@@ -47,9 +47,14 @@ export class UsageError extends Error {
   override readonly name = 'UsageError';
 }
 
+/** Somebody stopped the command: exit status 1. */
+class Interrupted extends Error {
+  override readonly name = 'Interrupted';
+}
+
 /** Aborts at the first SIGINT or SIGTERM; the second one ends the process as usual. */
 export function untilInterrupted(): AbortSignal {
   const stop = new AbortController();
-  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => stop.abort(new Error('stopped')));
+  for (const name of ['SIGINT', 'SIGTERM'] as const) process.once(name, () => stop.abort(new Interrupted('stopped')));
   return stop.signal;
 }

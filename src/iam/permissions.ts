@@ -88,6 +88,10 @@ export const permissions = [
   'iam.keys.listOperations',
   'quota-manager.quotaLimits.get',
   'quota-manager.quotaLimits.list',
+  // Of the operator: asked of the system cloud (authorize-operator.ts).
+  'obraz.storage.collectGarbage',
+  'obraz.storage.scrub',
+  'obraz.quotas.setLimit',
 ] as const;
 
 export type Permission = (typeof permissions)[number];

@@ -104,7 +104,7 @@ export class Operations {
         if (earlier !== undefined) return earlier;
       }
       const made = await work(em);
-      aftermath.freesData = 'freesData' in made && made.freesData === true;
+      aftermath.freesData = 'freesData' in made && (made.freesData ?? false);
       if ('existing' in made) {
         if (repeatable !== undefined) await redirectKey(em, repeatable, made.existing.id);
         return made.existing;

@@ -11,6 +11,9 @@ export interface DataFolder extends AsyncDisposable {
   readonly path: string;
 }
 
+/** Another process has the folder. */
+export class DataFolderInUse extends StartError {}
+
 interface Owner {
   pid: number;
   startedAt: string;
@@ -18,7 +21,7 @@ interface Owner {
 
 /**
  * Makes the folder when it is missing (mode 0700) and takes it for this process, until disposal or the process's end.
- * @throws StartError when another process has it, when it belongs to another user, or when it cannot be made or locked.
+ * @throws DataFolderInUse when another process has it; StartError when it belongs to another user, or when it cannot be made or locked.
  */
 export async function openDataFolder(folder: string): Promise<DataFolder> {
   const absolute = path.resolve(folder);
@@ -88,13 +91,15 @@ const writeOwner = (folder: string): Promise<void> =>
     mode: 0o600,
   });
 
-async function inUse(folder: string): Promise<StartError> {
+async function inUse(folder: string): Promise<DataFolderInUse> {
   const owner = await readOwner(folder);
   const [who, how] =
     owner === undefined
       ? ['another process', 'Stop that process']
       : [`process ${owner.pid}, started ${owner.startedAt}`, `Stop that process (Ctrl-C where it runs, or: kill ${owner.pid})`];
-  return new StartError(`The data folder ${folder} is in use by ${who}. ${how}, or choose another folder with OBRAZ_DATA_DIR.`);
+  return new DataFolderInUse(
+    `The data folder ${folder} is in use by ${who}. ${how}, or choose another folder with OBRAZ_DATA_DIR.`,
+  );
 }
 
 // The lock is certain, the file is for the message alone: a holder that has just taken the lock may not have written it yet.

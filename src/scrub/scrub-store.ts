@@ -12,6 +12,7 @@ import { type ObjectKind, corruptMarkKey, corruptMarksPrefix, parseCorruptMarkKe
 import { scrub, type Scrubbed } from '../storage/scrub.ts';
 import { findTouchedLayers } from '../storage/touched-layers.ts';
 import { type LayerHolder, listHolders } from './holders.ts';
+import { finishPass } from './pass-queries.ts';
 import type { ScrubSummary } from './scrub-pass.entity.ts';
 
 export interface ScrubStoreOptions {
@@ -96,6 +97,17 @@ export async function scrubStore(options: ScrubStoreOptions): Promise<ScrubRepor
     findings.push({ key, reason: await reasonOf(storage.blobs, key), holders });
   }
   return { objects: read.objects, bytes: read.bytes, roots: touched.roots, findings };
+}
+
+export type ScrubNowOptions = Omit<ScrubStoreOptions, 'after'>;
+
+/** What the command does: a pass over everything, which the schedule takes for its own. @throws as scrubStore. */
+export async function scrubNow(options: ScrubNowOptions): Promise<ScrubReport> {
+  const startedAt = performance.now();
+  const report = await scrubStore(options);
+  const summary = summaryOf(report.findings);
+  await finishPass(options.fork(), { ...report, summary }, performance.now() - startedAt);
+  return report;
 }
 
 async function* inUse(em: EntityManager): AsyncGenerator<PageAddress> {
