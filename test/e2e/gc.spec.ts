@@ -130,7 +130,7 @@ describe(`garbage collection end to end (OBRAZ_TEST_SEED=${testSeed})`, function
     expect(withBoth.length).to.equal(before.length + 5);
     expect(await gc('--dry-run')).to.match(/newly unused: 5 \(\d+ bytes\); would be deleted now: 0/);
     expect(await stored()).to.deep.equal(withBoth);
-    expect(await gc()).to.match(/newly unused: 5 \(\d+ bytes\); deleted: 5; waiting for imports to end: 0/);
+    expect(await gc()).to.match(/newly unused: 5 \(\d+ bytes\); deleted: 5; waiting for what is being written to end: 0/);
     expect(await stored()).to.deep.equal(before);
     await expectBytes(keptImage.id, kept);
     await start();
