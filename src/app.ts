@@ -30,7 +30,6 @@ import { openDataFolder } from './platform/data-folder.ts';
 import { createLog, type Log } from './platform/log.ts';
 import { Metrics } from './platform/metrics.ts';
 import { replaceFile } from './platform/replace-file.ts';
-import { StartError } from './platform/start-error.ts';
 import { deleteJob } from './resources/delete.job.ts';
 import { startServers } from './servers.ts';
 import { snapshotResource } from './snapshots/snapshot-resource.ts';

@@ -15,7 +15,7 @@ import { authenticated } from '../iam/authorize.ts';
 import type { Method } from '../iam/call.ts';
 import { notFound } from '../platform/errors.ts';
 import { type DiskType, diskTypes } from './disk-types.ts';
-import { pageOf } from './fixed-list.ts';
+import { pageOf } from '../db/listing/list-fixed.ts';
 import { type Zone, zones } from './zones.ts';
 
 const getDiskType: Method<GetDiskTypeRequest, DiskTypeMessage> = async ({ diskTypeId }, call) => {

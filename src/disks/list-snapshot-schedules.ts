@@ -2,7 +2,7 @@ import type {
   ListDiskSnapshotSchedulesRequest,
   ListDiskSnapshotSchedulesResponse,
 } from '../../generated/yandex/cloud/compute/v1/disk_service.ts';
-import { pageOf } from '../catalog/fixed-list.ts';
+import { pageOf } from '../db/listing/list-fixed.ts';
 import { authorize } from '../iam/authorize.ts';
 import type { Method } from '../iam/call.ts';
 import { requireResource } from '../resources/require.ts';

@@ -9,7 +9,7 @@ import type {
   QuotaLimit as QuotaLimitMessage,
 } from '../../generated/yandex/cloud/quotamanager/v1/quota_limit_service.ts';
 import type { Resource as ResourceMessage } from '../../generated/yandex/cloud/quotamanager/v1/resource.ts';
-import { listFixed } from '../db/listing/list-fixed.ts';
+import { pageOf } from '../db/listing/list-fixed.ts';
 import { authenticated, authorize } from '../iam/authorize.ts';
 import type { Call, Method } from '../iam/call.ts';
 import type { Permission } from '../iam/permissions.ts';
@@ -41,7 +41,7 @@ const listQuotaLimits =
     const cloudId = await authorizedCloud(resource, 'quota-manager.quotaLimits.list', call);
     const ofService = quotas.filter((quota) => serviceOf(quota) === service);
     if (ofService.length === 0) throw new DomainError('NOT_FOUND', `Service ${service} keeps no quotas`);
-    const page = listFixed(ofService, { query: [call.method, cloudId, service], pageSize, pageToken });
+    const page = pageOf(JSON.stringify([call.method, cloudId, service]), ofService, { pageSize, pageToken });
     const quotaLimits: QuotaLimitMessage[] = [];
     for (const quota of page.items) quotaLimits.push(toQuotaLimitMessage(await quotaState(call.em, quota, cloudId)));
     return { resource: { id: cloudId, type: cloudType }, quotaLimits, nextPageToken: page.nextPageToken };
@@ -53,9 +53,9 @@ const listServices =
   async ({ resourceType, pageSize, pageToken }, call) => {
     authenticated(call);
     assertCloud('resource_type', resourceType);
-    const services = [...new Set(quotas.map(serviceOf))].sort();
-    const page = listFixed(services, { query: [call.method, resourceType], pageSize, pageToken });
-    return { services: page.items.map((id) => ({ id, name: serviceNames[id] ?? id })), nextPageToken: page.nextPageToken };
+    const services = [...new Set(quotas.map(serviceOf))].map((id) => ({ id, name: serviceNames[id] ?? id }));
+    const page = pageOf(JSON.stringify([call.method, resourceType]), services, { pageSize, pageToken });
+    return { services: page.items, nextPageToken: page.nextPageToken };
   };
 
 async function authorizedCloud(resource: ResourceMessage | undefined, permission: Permission, call: Call): Promise<string> {

@@ -1,24 +1,21 @@
-// Pages of a list that is known from the start and small. Their tokens say at which item the next page starts.
+// Lists that stand in the code, answered page by page with tokens as of every other list.
 import { parsePageSize } from './list-page.ts';
 import { decodePageToken, encodePageToken } from './page-token.ts';
 
-export interface FixedQuery {
-  /** What must be the same on the next page: the method, and what the request asks for. */
-  query: readonly string[];
-  pageSize: bigint | number;
-  pageToken: string;
-}
-
-/** `items` in their order. @throws DomainError INVALID_ARGUMENT naming page_size or page_token. */
-export function listFixed<Item>(
+/**
+ * `items` by ascending id. `query` is what must be the same on the next page: the method, and what else the request asks for.
+ * @throws DomainError INVALID_ARGUMENT naming page_size or page_token.
+ */
+export function pageOf<Item extends { id: string }>(
+  query: string,
   items: readonly Item[],
-  { query, pageSize, pageToken }: FixedQuery,
+  page: { pageSize: bigint; pageToken: string },
 ): { items: Item[]; nextPageToken: string } {
-  const bound = JSON.stringify(query);
-  const start = pageToken === '' ? 0 : Number(decodePageToken(bound, pageToken, false).key);
-  const end = start + parsePageSize(pageSize);
-  return {
-    items: items.slice(start, end),
-    nextPageToken: end < items.length ? encodePageToken(bound, { key: String(end) }) : '',
-  };
+  const pageSize = parsePageSize(page.pageSize);
+  const after = page.pageToken === '' ? -1 : Number(decodePageToken(query, page.pageToken, false).key);
+  const ordered = items.toSorted((a, b) => (a.id < b.id ? -1 : 1));
+  const end = after + 1 + pageSize;
+  // The place and not the id: ids of quotas have dots.
+  const nextPageToken = ordered.length > end ? encodePageToken(query, { key: String(end - 1) }) : '';
+  return { items: ordered.slice(after + 1, end), nextPageToken };
 }
