@@ -25,6 +25,12 @@ export interface BlobStore extends AsyncDisposable {
    */
   get(key: string, range?: BlobRange, options?: GetOptions): Promise<Uint8Array>;
 
+  /**
+   * As get, into memory of the caller's: fills the targets, one after another, with the bytes from `offset` on. Only of stores that
+   * save a copy by it. When it fails, what is in the targets is undefined.
+   */
+  readInto?(key: string, offset: number, targets: readonly Uint8Array[], options?: GetOptions): Promise<void>;
+
   /** The object's size, or undefined when there is none. */
   stat(key: string): Promise<{ sizeBytes: number } | undefined>;
 

@@ -1,4 +1,5 @@
 // Chunks in a blob store: put once whoever brings them, read in part, never answered unverified.
+import { crc32 } from 'node:zlib';
 import { assertRange } from '../platform/byte-source.ts';
 import type { ChunkAddress } from './address.ts';
 import type { Admission } from './admission.ts';
@@ -81,6 +82,58 @@ export class ChunkStore {
     signal?.throwIfAborted();
     if (target.length === 0) return;
     await this.#twice(address, (fresh) => this.#readOnce(address, target, offset, { fresh, signal }));
+  }
+
+  /** The chunk's header, verified. @throws as read */
+  async header(address: ChunkAddress, signal?: AbortSignal): Promise<ChunkHeader> {
+    const cached = this.#headers.get(address);
+    if (cached !== undefined) return cached;
+    let header: ChunkHeader | undefined;
+    await this.#twice(address, async (fresh) => void (header = await this.#header(address, { fresh, signal })));
+    return header!;
+  }
+
+  /**
+   * Fills the targets, 64 KiB each, with the blocks from `first` on, each verified; for caches, past this store's own. `checks` holds
+   * a CRC-32 for each of the chunk's 64 blocks, or 0 where none is known: a block that matches it was verified by its hash before, and
+   * is not hashed again. What is verified by its hash is entered. @throws as read
+   */
+  async readBlocks(
+    address: ChunkAddress,
+    first: number,
+    targets: readonly Uint8Array[],
+    checks: Uint32Array,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    await this.#twice(address, async (fresh) => {
+      const header = await this.#header(address, { fresh, signal });
+      await this.#readBlocksOnce(address, header, first, targets, checks, { fresh, signal });
+    });
+  }
+
+  async #readBlocksOnce(
+    address: ChunkAddress,
+    header: ChunkHeader,
+    first: number,
+    targets: readonly Uint8Array[],
+    checks: Uint32Array,
+    how: How,
+  ): Promise<void> {
+    const start = header.offsets[first]!;
+    const length = header.offsets[first + targets.length]! - start;
+    const key = chunkKey(address);
+    const isRaw = length === targets.length * blockBytes;
+    let stored: Uint8Array | undefined;
+    if (isRaw && this.#blobs.readInto !== undefined) await this.#blobs.readInto(key, start, targets, how);
+    else stored = length === 0 ? noBytes : await this.#blobs.get(key, { offset: start, length }, how);
+    for (const [at, target] of targets.entries()) {
+      const index = first + at;
+      if (stored !== undefined) {
+        const part = stored.subarray(header.offsets[index]! - start, header.offsets[index + 1]! - start);
+        target.set(decodeBlock(header, index, part, this.#hash));
+      } else if (checks[index] === 0 || crc32(target) !== checks[index]) decodeBlock(header, index, target, this.#hash);
+      checks[index] ||= crc32(target);
+    }
   }
 
   /**

@@ -5,7 +5,7 @@ import { LayerBuilder } from './layer-builder.ts';
 import { countChanged } from './layer-diff.ts';
 import type { LeafPage, RootPage } from './page-format.ts';
 import type { PageStore } from './page-store.ts';
-import { assertChunkIndex, chunksPerLeaf } from './sizes.ts';
+import { assertChunkIndex, chunksPerLeaf, maxLeaves } from './sizes.ts';
 
 export { LayerBuilder } from './layer-builder.ts';
 
@@ -74,6 +74,14 @@ export class Layer {
     assertChunkIndex(index);
     const leaf = this.#page.leaves.get(Math.floor(index / chunksPerLeaf));
     return leaf && (await this.#pages.leaf(leaf, signal)).lookup(index % chunksPerLeaf);
+  }
+
+  /** The end of the run of chunks from `index` on that are zeros by the root page alone: `index` itself when that cannot be said. */
+  zerosUntil(index: number): number {
+    let leaf = Math.floor(index / chunksPerLeaf);
+    if (this.#page.leaves.has(leaf)) return index;
+    while (leaf < maxLeaves && !this.#page.leaves.has(leaf)) leaf += 1;
+    return leaf * chunksPerLeaf;
   }
 
   /** The chunks that are not zero, ascending, from index `from` on. @throws as Layers.open */

@@ -8,12 +8,17 @@ import { openLocalBlobStore } from './drivers/local.ts';
 import { ensureFormat } from './format.ts';
 import { Layers } from './layers.ts';
 import { PageStore } from './page-store.ts';
+import { BlockCache } from './reading/block-cache.ts';
+import { ChunkCache, type FetchBlocks } from './reading/chunk-cache.ts';
+import { StorageThreads } from './threads/storage-threads.ts';
 
 export interface StorageOptions extends StoreOptions {
   /** The folder of the local driver, made into a store when it is empty. */
   directory: string;
   /** Objects that are written at once. */
   putConcurrency?: number | undefined;
+  /** Threads that verify blocks for views of layers and fold overlays, started when they are needed. Default 0: this thread does it. */
+  threads?: number | undefined;
 }
 
 export interface StoreOptions {
@@ -23,7 +28,7 @@ export interface StoreOptions {
   onCorrupt?: OnCorrupt | undefined;
   /** How new chunks are packed. Chunks of either kind are always readable. */
   packing?: Packing | undefined;
-  /** Memory for blocks that were read in part, bytes. */
+  /** Memory for verified blocks, shared by all views of layers and overlays, bytes; default 256 MiB, taken as it is used. */
   cachedBlockBytes?: number | undefined;
   /** Memory for pages of layers, bytes. */
   cachedPageBytes?: number | undefined;
@@ -35,28 +40,61 @@ export interface Storage extends AsyncDisposable {
   readonly layers: Layers;
   readonly pages: PageStore;
   readonly storeId: string;
+  /** What views of layers read through. */
+  readonly cache: ChunkCache;
+  /** Undefined: this thread does what they would do. */
+  readonly threads: StorageThreads | undefined;
+  /** The same store for a writer of its own: `admission` is asked before its puts. */
+  asWriter(admission: Admission): Pick<Storage, 'chunks' | 'layers' | 'pages'>;
 }
+
+const defaultCachedBlockBytes = 256 * 1024 * 1024;
 
 /**
  * Opens a store in a local folder. Every process, and every thread that puts or reads chunks, opens it for itself.
  * @throws StoreFormatError when it is no store that this release can use; TransientError when it is away.
  */
 export async function openStorage(options: StorageOptions): Promise<Storage> {
-  return openStorageOn(await openLocalBlobStore(options), options);
+  return build(await openLocalBlobStore(options), options, options);
 }
 
 /** As openStorage, over a blob store that is open and becomes the storage's own. */
 export async function openStorageOn(blobs: BlobStore, options: StoreOptions = {}): Promise<Storage> {
+  return build(blobs, options, undefined);
+}
+
+async function build(blobs: BlobStore, options: StoreOptions, local: StorageOptions | undefined): Promise<Storage> {
   try {
     const { storeId, hash } = await ensureFormat(blobs);
-    const pages = new PageStore({ ...options, blobs, hash });
+    const { cachedBlockBytes = defaultCachedBlockBytes, ...rest } = options;
+    const parts = (admission: Admission | undefined): Pick<Storage, 'chunks' | 'layers' | 'pages'> => {
+      const pages = new PageStore({ ...rest, admission, blobs, hash });
+      return { pages, chunks: new ChunkStore({ ...rest, admission, blobs, hash }), layers: new Layers(pages) };
+    };
+    const { pages, chunks, layers } = parts(options.admission);
+    const blocks = new BlockCache(cachedBlockBytes);
+    const threads = local?.threads ? new StorageThreads({ ...local, threads: local.threads }, blocks) : undefined;
+    const fetchHere: FetchBlocks = (address, first, slots, checks) =>
+      chunks.readBlocks(
+        address,
+        first,
+        slots.map((slot) => slot.bytes),
+        checks,
+      );
+    const fetch: FetchBlocks = threads === undefined ? fetchHere : (...what) => threads.read(...what);
     return {
       blobs,
-      chunks: new ChunkStore({ ...options, blobs, hash }),
+      chunks,
       pages,
-      layers: new Layers(pages),
+      layers,
       storeId,
-      [Symbol.asyncDispose]: () => blobs[Symbol.asyncDispose](),
+      cache: new ChunkCache(blocks, chunks, fetch),
+      threads,
+      asWriter: parts,
+      async [Symbol.asyncDispose]() {
+        await threads?.[Symbol.asyncDispose]();
+        await blobs[Symbol.asyncDispose]();
+      },
     };
   } catch (error) {
     await blobs[Symbol.asyncDispose]();

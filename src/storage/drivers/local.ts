@@ -17,6 +17,7 @@ import {
   openFile,
   readFolder,
   readFully,
+  readVectorsFully,
   renameFile,
   statFile,
   unlinkFile,
@@ -155,6 +156,26 @@ class LocalBlobStore implements BlobStore {
         const bytesRead = await readFully(descriptor, target, offset);
         assertBlobRange(key, { offset, length }, bytesRead < length ? offset + bytesRead : sizeBytes);
         return target;
+      });
+    } catch (error) {
+      throw isMissing(error) || codeOf(error) === 'EISDIR' ? new BlobNotFoundError(key) : storeError(error);
+    }
+  }
+
+  async readInto(
+    key: string,
+    offset: number,
+    targets: readonly Uint8Array[],
+    { fresh = false, signal }: GetOptions = {},
+  ): Promise<void> {
+    const file = this.#file(key);
+    signal?.throwIfAborted();
+    const length = targets.reduce((sum, target) => sum + target.length, 0);
+    try {
+      await this.#open.use(file, fresh, async (descriptor, sizeBytes) => {
+        assertBlobRange(key, { offset, length }, sizeBytes);
+        const bytesRead = await readVectorsFully(descriptor, targets, offset);
+        assertBlobRange(key, { offset, length }, bytesRead < length ? offset + bytesRead : sizeBytes);
       });
     } catch (error) {
       throw isMissing(error) || codeOf(error) === 'EISDIR' ? new BlobNotFoundError(key) : storeError(error);

@@ -1,6 +1,8 @@
-// What a writer of an overlay can meet. Damaged data is a DomainError DATA_LOSS, as everywhere in storage.
+// What a writer and a reader of an overlay can meet.
+import { DomainError } from '../../platform/errors.ts';
+import type { GenerationName } from './generation.ts';
 
-/** The disk of the log takes no more bytes: nothing of this write is there, all that was acknowledged before is. NBD: ENOSPC. */
+/** The disk of the log takes no more bytes: nothing of this write counts, all that was acknowledged before is there. NBD: ENOSPC. */
 export class OverlayFullError extends Error {
   override readonly name = 'OverlayFullError';
 }
@@ -11,4 +13,17 @@ export class OverlayFullError extends Error {
  */
 export class OverlayFailedError extends Error {
   override readonly name = 'OverlayFailedError';
+}
+
+/** Bytes of a log are damaged or gone: an error, never data. NBD: EIO. */
+export class LogDamagedError extends DomainError {
+  readonly generation: GenerationName;
+
+  constructor(generation: GenerationName, reason: string) {
+    super(
+      'DATA_LOSS',
+      `writes of disk ${generation.diskId} cannot be read: generation ${generation.generation} is damaged: ${reason}`,
+    );
+    this.generation = generation;
+  }
 }

@@ -1,8 +1,15 @@
 // Commits generations to a new layer: every chunk that they touch is read from the base, patched and stored; the others are shared.
-import type { PageAddress } from '../address.ts';
-import type { Admission } from '../admission.ts';
+import type { ChunkAddress, PageAddress } from '../address.ts';
+import { type Admission, admitAll } from '../admission.ts';
+import { ChunkBuffer } from '../chunk-encoder.ts';
+import type { ChunkStore } from '../chunk-store.ts';
+import type { Layer, LayerBuilder } from '../layers.ts';
 import type { Storage } from '../open.ts';
+import { settleAll } from '../until-aborted.ts';
+import { type ChunkPatch, foldChunk } from './fold-chunk.ts';
+import { listedChunks, patchOf, touchedChunks } from './fold-plan.ts';
 import type { Generation } from './generation.ts';
+import { sectorState } from './generation-index.ts';
 
 export interface FoldOptions {
   storage: Storage;
@@ -53,6 +60,133 @@ export interface Folded {
  * @throws DomainError DATA_LOSS where a log or the base is damaged; TransientError when the store is full or away; signal.reason.
  * What was stored until then is garbage for the collector, or the next attempt's.
  */
-export function fold(_options: FoldOptions): Promise<Folded> {
-  return Promise.reject(new Error('not built yet'));
+export async function fold(options: FoldOptions): Promise<Folded> {
+  const { generations, base } = options;
+  if (generations.length > maxGenerations) throw new RangeError(`a fold takes at most ${maxGenerations} generations`);
+  // Pages are put for the caller as a writer, chunks too.
+  const { layers, chunks } = options.storage.asWriter(options.admission ?? admitAll);
+  const baseLayer = base === undefined ? undefined : await layers.open(base, options.signal);
+  const builder = await layers.build(options.resume?.root ?? base, options.signal);
+  using folder = folderOf(options, chunks);
+  return await new Folding(options, baseLayer, builder, folder).run();
 }
+
+interface Folder extends Disposable {
+  fold(base: ChunkAddress | undefined, patch: ChunkPatch, signal: AbortSignal): Promise<ChunkAddress | undefined>;
+}
+
+function folderOf({ storage, generations, admission = admitAll }: FoldOptions, chunks: ChunkStore): Folder {
+  const titled = generations.map(({ name, file, descriptor }) => ({
+    file,
+    descriptor,
+    title: `generation ${name.generation} of disk ${name.diskId}`,
+  }));
+  if (storage.threads !== undefined)
+    return storage.threads.openFold(
+      titled.map(({ file, title }) => ({ file, title })),
+      admission,
+    );
+  const free: ChunkBuffer[] = [];
+  return {
+    async fold(base, patch, signal) {
+      const buffer = free.pop() ?? new ChunkBuffer();
+      try {
+        return await foldChunk(chunks, buffer, base, patch, titled, signal);
+      } finally {
+        free.push(buffer);
+      }
+    },
+    [Symbol.dispose]() {},
+  };
+}
+
+class Folding {
+  readonly #options: FoldOptions;
+  readonly #base: Layer | undefined;
+  readonly #builder: LayerBuilder;
+  readonly #folder: Folder;
+  readonly #listed: readonly number[];
+  readonly #progress: FoldProgress;
+  #stored = 0;
+  #checkpointAt: number;
+
+  constructor(options: FoldOptions, base: Layer | undefined, builder: LayerBuilder, folder: Folder) {
+    this.#options = options;
+    this.#base = base;
+    this.#builder = builder;
+    this.#folder = folder;
+    this.#listed = listedChunks(options.generations);
+    const from = options.resume?.nextIndex ?? 0;
+    this.#progress = { chunksDone: this.#listed.filter((index) => index < from).length, chunksTotal: this.#listed.length };
+    this.#checkpointAt = performance.now() + this.#checkpointMs;
+  }
+
+  get #checkpointMs(): number {
+    return this.#options.checkpointMs ?? 5_000;
+  }
+
+  /** A group of chunks at a time, so that all below an index are done when its checkpoint is written. */
+  async run(): Promise<Folded> {
+    const { generations, resume, concurrency = 2, signal } = this.#options;
+    let zero = 0;
+    let group: number[] = [];
+    const finishGroup = async (): Promise<void> => {
+      zero += await this.#foldAll(group, concurrency);
+      await this.#checkpoint(group.at(-1)! + 1);
+      group = [];
+    };
+    for await (const index of touchedChunks(generations, this.#listed, this.#base, resume?.nextIndex ?? 0, signal)) {
+      group.push(index);
+      if (group.length === chunksPerGroup) await finishGroup();
+    }
+    if (group.length > 0) await finishGroup();
+    return { root: await this.#builder.flush(signal), chunksStored: this.#stored, chunksZero: zero };
+  }
+
+  /** @returns how many of the chunks are zeros. */
+  async #foldAll(indexes: readonly number[], concurrency: number): Promise<number> {
+    let zero = 0;
+    let next = 0;
+    let failed = false;
+    const work = async (): Promise<void> => {
+      while (next < indexes.length && !failed) {
+        const index = indexes[next++]!;
+        try {
+          if ((await this.#foldOne(index)) === undefined) zero += 1;
+        } catch (error) {
+          failed = true;
+          throw error;
+        }
+      }
+    };
+    await settleAll(Array.from({ length: concurrency }, work));
+    return zero;
+  }
+
+  async #foldOne(index: number): Promise<ChunkAddress | undefined> {
+    const { generations, signal } = this.#options;
+    signal.throwIfAborted();
+    const patch = patchOf(generations, index);
+    const isZero = patch.positions.every((position) => position === sectorState.zeros || position === sectorState.trimmed);
+    const before = await this.#base?.lookup(index, signal);
+    const address = isZero ? undefined : await this.#folder.fold(before, patch, signal);
+    if (address !== undefined) this.#stored += 1;
+    this.#builder.set(index, address);
+    this.#progress.chunksDone += 1;
+    this.#progress.chunksTotal = Math.max(this.#progress.chunksTotal, this.#progress.chunksDone);
+    this.#options.onProgress?.({ ...this.#progress });
+    return address;
+  }
+
+  async #checkpoint(nextIndex: number): Promise<void> {
+    const { onCheckpoint, signal } = this.#options;
+    await this.#builder.drained(signal);
+    if (onCheckpoint === undefined || performance.now() < this.#checkpointAt) return;
+    await onCheckpoint({ root: await this.#builder.flush(signal), nextIndex });
+    this.#checkpointAt = performance.now() + this.#checkpointMs;
+  }
+}
+
+/** Chunks between two looks at the clock. */
+const chunksPerGroup = 64;
+const maxGenerations = 4096;

@@ -1,5 +1,25 @@
 // A generation: one append-only log file of writes above a disk's base (log-format.ts), and its index in memory. It is written by one
 // WritableOverlay, sealed at a length, and never read beyond it.
+import { randomBytes } from 'node:crypto';
+import fs from 'node:fs';
+import path from 'node:path';
+import { syncFolder } from '../../platform/durable-file.ts';
+import {
+  closeFile,
+  dataSync,
+  openFile,
+  readVectorsFully,
+  statOpen,
+  unlinkFile,
+  writeAsMuch,
+} from '../drivers/local/file-calls.ts';
+import { codeOf, isMissing } from '../drivers/local/file-errors.ts';
+import { LogDamagedError } from './errors.ts';
+import type { GenerationIndex } from './generation-index.ts';
+import { readError, writeError } from './log-file.ts';
+import { type LogHeader, encodeLogHeader, logHeaderBytes, parseLogHeader } from './log-format.ts';
+import { OpenLog } from './open-log.ts';
+import { type ReplayOptions, replaySealed, replayUnsealed } from './replay.ts';
 
 export interface GenerationName {
   /** At most 64 characters of ASCII. */
@@ -8,7 +28,7 @@ export interface GenerationName {
   generation: number;
 }
 
-/** A log that can be read. Disposing closes the file; whoever has it in an overlay leaves that to the overlay. */
+/** A log that can be read. Disposing closes the file; whoever gives it to an overlay leaves that to the overlay. */
 export interface Generation extends AsyncDisposable {
   readonly name: GenerationName;
   readonly file: string;
@@ -16,6 +36,9 @@ export interface Generation extends AsyncDisposable {
   readonly lengthBytes: number;
   /** Memory that the index takes, bytes, about. */
   readonly indexBytes: number;
+  /** For the readers of this folder. */
+  readonly index: GenerationIndex;
+  readonly descriptor: number;
 }
 
 /** A log that is appended to, by the WritableOverlay that it is given to. */
@@ -29,8 +52,25 @@ export interface OpenGeneration extends Generation {
  * the disk's size, for the record.
  * @throws EEXIST when there is a file; OverlayFullError when the disk is full.
  */
-export function createGeneration(_file: string, _name: GenerationName, _sizeBytes: number): Promise<OpenGeneration> {
-  return Promise.reject(new Error('not built yet'));
+export async function createGeneration(file: string, name: GenerationName, sizeBytes: number): Promise<OpenGeneration> {
+  const salt = randomBytes(4).readUInt32LE();
+  const bytes = encodeLogHeader({ ...name, sizeBytes, createdAtMs: Date.now(), salt });
+  const header = parseLogHeader(bytes)!;
+  const { O_RDWR, O_CREAT, O_EXCL } = fs.constants;
+  const descriptor = await openFile(file, O_RDWR | O_CREAT | O_EXCL, 0o600).catch((error: unknown) => {
+    throw codeOf(error) === 'ENOSPC' || codeOf(error) === 'EDQUOT' ? writeError(error) : error;
+  });
+  try {
+    const { error } = await writeAsMuch(descriptor, [bytes], 0);
+    if (error !== undefined) throw writeError(error);
+    await dataSync(descriptor);
+    await syncFolder(path.dirname(file));
+    return new OpenLog(name, file, descriptor, header);
+  } catch (error) {
+    await closeFile(descriptor);
+    await unlinkFile(file).catch(() => undefined);
+    throw error;
+  }
 }
 
 /**
@@ -38,12 +78,15 @@ export function createGeneration(_file: string, _name: GenerationName, _sizeByte
  * @throws DomainError DATA_LOSS when the file is missing, short, of another disk or generation, or its headers are damaged.
  */
 export function openSealedGeneration(
-  _file: string,
-  _name: GenerationName,
-  _lengthBytes: number,
-  _signal?: AbortSignal,
+  file: string,
+  name: GenerationName,
+  lengthBytes: number,
+  signal?: AbortSignal,
 ): Promise<Generation> {
-  return Promise.reject(new Error('not built yet'));
+  return withFile(file, name, async (descriptor, header, sizeBytes) => {
+    if (sizeBytes < lengthBytes) throw new LogDamagedError(name, `it has ${sizeBytes} bytes of ${lengthBytes}`);
+    return { index: await replaySealed({ name, descriptor, header, lengthBytes, signal }), lengthBytes };
+  });
 }
 
 /**
@@ -53,6 +96,56 @@ export function openSealedGeneration(
  * @throws DomainError DATA_LOSS when the file is missing or of another disk, or when bytes are damaged that were synced before (a
  *   later record proves it).
  */
-export function recoverGeneration(_file: string, _name: GenerationName, _signal?: AbortSignal): Promise<Generation> {
-  return Promise.reject(new Error('not built yet'));
+export function recoverGeneration(file: string, name: GenerationName, signal?: AbortSignal): Promise<Generation> {
+  return withFile(file, name, async (descriptor, header, sizeBytes) => {
+    const options: ReplayOptions = { name, descriptor, header, lengthBytes: sizeBytes, signal };
+    const recovered = await replayUnsealed(options);
+    // What a killed writer left in memory only is sealed too, so it must last.
+    await dataSync(descriptor);
+    return recovered;
+  });
+}
+
+async function withFile(
+  file: string,
+  name: GenerationName,
+  replay: (descriptor: number, header: LogHeader, sizeBytes: number) => Promise<{ index: GenerationIndex; lengthBytes: number }>,
+): Promise<Generation> {
+  const descriptor = await openFile(file, fs.constants.O_RDONLY, 0).catch((error: unknown) => {
+    throw isMissing(error) ? new LogDamagedError(name, 'its file is missing') : readError(error);
+  });
+  try {
+    const sizeBytes = await sizeOf(descriptor);
+    const { index, lengthBytes } = await replay(descriptor, await headerOf(descriptor, name), sizeBytes);
+    return {
+      name,
+      file,
+      descriptor,
+      index,
+      lengthBytes,
+      get indexBytes() {
+        return index.memoryBytes;
+      },
+      [Symbol.asyncDispose]: () => closeFile(descriptor),
+    };
+  } catch (error) {
+    await closeFile(descriptor);
+    throw error;
+  }
+}
+
+const sizeOf = async (descriptor: number): Promise<number> => (await statOpen(descriptor)).size;
+
+async function headerOf(descriptor: number, name: GenerationName): Promise<LogHeader> {
+  const bytes = Buffer.alloc(logHeaderBytes);
+  try {
+    await readVectorsFully(descriptor, [bytes], 0);
+  } catch (error) {
+    throw readError(error);
+  }
+  const header = parseLogHeader(bytes);
+  if (header === undefined) throw new LogDamagedError(name, 'its header is not whole');
+  if (header.diskId !== name.diskId || header.generation !== name.generation)
+    throw new LogDamagedError(name, `its file holds generation ${header.generation} of disk ${header.diskId}`);
+  return header;
 }

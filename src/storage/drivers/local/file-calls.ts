@@ -33,21 +33,60 @@ const readOnce = (descriptor: number, target: Uint8Array, done: number, position
     );
   });
 
-/** Writes all parts one after another, however the kernel splits them. */
-export async function writeFully(descriptor: number, parts: readonly Uint8Array[]): Promise<void> {
-  let rest = parts.filter((part) => part.length > 0);
-  let position = 0;
+/** Fills all targets, one after another, from `position` on; answers as readFully. */
+export async function readVectorsFully(descriptor: number, targets: readonly Uint8Array[], position: number): Promise<number> {
+  let rest: readonly Uint8Array[] = targets.filter((target) => target.length > 0);
+  let done = 0;
   while (rest.length > 0) {
-    let written = await writeOnce(descriptor, rest, position);
-    position += written;
-    const next: Uint8Array[] = [];
-    for (const part of rest) {
-      const taken = Math.min(part.length, written);
-      written -= taken;
-      if (taken < part.length) next.push(part.subarray(taken));
-    }
-    rest = next;
+    const bytesRead = await readVectorsOnce(descriptor, rest, position + done);
+    if (bytesRead === 0) break;
+    done += bytesRead;
+    rest = behind(rest, bytesRead);
   }
+  return done;
+}
+
+const readVectorsOnce = (descriptor: number, targets: readonly Uint8Array[], position: number): Promise<number> =>
+  new Promise((resolve, reject) => {
+    fs.readv(descriptor, targets.slice(0, maxVectors), position, (error, bytesRead) =>
+      error === null ? resolve(bytesRead) : reject(error),
+    );
+  });
+
+/** What is left of the vectors after their first `count` bytes. */
+export function behind(vectors: readonly Uint8Array[], count: number): readonly Uint8Array[] {
+  let left = count;
+  for (const [index, vector] of vectors.entries()) {
+    if (left < vector.length) return left === 0 ? vectors.slice(index) : [vector.subarray(left), ...vectors.slice(index + 1)];
+    left -= vector.length;
+  }
+  return [];
+}
+
+/** Writes all parts one after another, however the kernel splits them. */
+export async function writeFully(descriptor: number, parts: readonly Uint8Array[], start = 0): Promise<void> {
+  const { error } = await writeAsMuch(descriptor, parts, start);
+  if (error !== undefined) throw error;
+}
+
+/** As writeFully; when it fails, `error` says why, and `written` how many bytes are there. */
+export async function writeAsMuch(
+  descriptor: number,
+  parts: readonly Uint8Array[],
+  start: number,
+): Promise<{ written: number; error: unknown }> {
+  let rest: readonly Uint8Array[] = parts.filter((part) => part.length > 0);
+  let written = 0;
+  while (rest.length > 0) {
+    try {
+      const count = await writeOnce(descriptor, rest, start + written);
+      written += count;
+      rest = behind(rest, count);
+    } catch (error) {
+      return { written, error };
+    }
+  }
+  return { written, error: undefined };
 }
 
 const writeOnce = (descriptor: number, parts: readonly Uint8Array[], position: number): Promise<number> =>
