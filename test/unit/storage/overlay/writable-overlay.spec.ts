@@ -46,8 +46,8 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   {
     weight: 12,
     arbitrary: fc
-      .tuple(fc.constantFrom('write', 'write', 'write', 'trim', 'zero', 'punch'), range, fc.nat(1000))
-      .map(([kind, where, seed]) => ({ kind, seed, ...where }) as Step),
+      .tuple(fc.constantFrom(...(['write', 'write', 'write', 'trim', 'zero', 'punch'] as const)), range, fc.nat(1000))
+      .map(([kind, { offset, length }, seed]): Step => ({ kind, seed, offset, length })),
   },
   {
     weight: 2,
@@ -64,7 +64,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
       ),
     }),
   },
-  { weight: 4, arbitrary: range.map((where) => ({ kind: 'read' as const, ...where })) },
+  { weight: 4, arbitrary: range.map(({ offset, length }): Step => ({ kind: 'read', offset, length })) },
   {
     weight: 4,
     arbitrary: fc.constantFrom(...(['flush', 'rotate', 'reopen', 'crash', 'fold', 'extents'] as const).map((kind) => ({ kind }))),
