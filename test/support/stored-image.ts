@@ -1,4 +1,5 @@
-// Reads an image's guest bytes back out of a service's store: by its row's layer root, through layer and chunks, every byte verified.
+// Reads the guest bytes of an image, a disk or a snapshot back out of a service's store: by its row's layer root, through layer and
+// chunks, every byte verified.
 import path from 'node:path';
 import { Client } from 'pg';
 import type { ByteSource } from '../../src/platform/byte-source.ts';
@@ -6,17 +7,25 @@ import { parsePageAddress } from '../../src/storage/address.ts';
 import { layerSource } from '../../src/storage/layer-source.ts';
 import { openStorage } from '../../src/storage/open.ts';
 
-/** A source of the image's `size` bytes. `databaseUrl` and `blobDirectory` are the service's. */
-export async function openStoredImage(databaseUrl: string, blobDirectory: string, imageId: string): Promise<ByteSource> {
+const sizeColumns = { images: 'size', disks: 'size', snapshots: 'disk_size' } as const;
+
+/** A source of its bytes. `databaseUrl` and `blobDirectory` are the service's. */
+export async function openStored(
+  databaseUrl: string,
+  blobDirectory: string,
+  table: keyof typeof sizeColumns,
+  id: string,
+): Promise<ByteSource> {
   const client = new Client({ connectionString: databaseUrl });
   await client.connect();
   try {
-    const { rows } = await client.query<{ size: string; layer_root: string }>(
-      'select size, layer_root from images where id = $1',
-      [imageId],
+    const { rows } = await client.query<{ size: string; layer_root: string | null }>(
+      `select ${sizeColumns[table]} as size, layer_root from ${table} where id = $1`,
+      [id],
     );
     const row = rows[0];
-    if (row === undefined) throw new Error(`there is no image ${imageId}`);
+    if (row === undefined) throw new Error(`there is no ${id} in ${table}`);
+    if (row.layer_root === null) throw new Error(`${id} has no layer`);
     const storage = await openStorage({ directory: blobDirectory });
     const layer = await storage.layers.open(parsePageAddress(row.layer_root));
     const source = layerSource(layer, storage.chunks, Number(row.size));
@@ -29,5 +38,8 @@ export async function openStoredImage(databaseUrl: string, blobDirectory: string
     await client.end();
   }
 }
+
+export const openStoredImage = (databaseUrl: string, blobDirectory: string, imageId: string): Promise<ByteSource> =>
+  openStored(databaseUrl, blobDirectory, 'images', imageId);
 
 export const blobDirectoryOf = (dataDirectory: string): string => path.join(dataDirectory, 'blobs');
