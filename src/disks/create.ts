@@ -6,7 +6,7 @@ import type { Operation as OperationMessage } from '../../generated/yandex/cloud
 import { defaultDiskTypeId, diskTypes } from '../catalog/disk-types.ts';
 import { fromHardwareGenerationMessage } from '../catalog/guest.mapper.ts';
 import { defaultHardwareGeneration, defaultOs, type HardwareGeneration, type Os } from '../catalog/guest.ts';
-import { findInCatalog } from '../catalog/fixed-list.ts';
+import { findInCatalog } from '../catalog/find-in-catalog.ts';
 import { zones } from '../catalog/zones.ts';
 import { requireFolder } from '../folders/require-folder.ts';
 import { authorize } from '../iam/authorize.ts';

@@ -1,7 +1,7 @@
 // Relocate disk: into another zone. Its id and data stay. Placement is a matter of one zone, so the new one is what the request says.
 import { RelocateDiskMetadata, type RelocateDiskRequest } from '../../generated/yandex/cloud/compute/v1/disk_service.ts';
 import type { Operation as OperationMessage } from '../../generated/yandex/cloud/operation/operation.ts';
-import { findInCatalog } from '../catalog/fixed-list.ts';
+import { findInCatalog } from '../catalog/find-in-catalog.ts';
 import { zones } from '../catalog/zones.ts';
 import { authorize } from '../iam/authorize.ts';
 import type { Method } from '../iam/call.ts';

@@ -4,7 +4,7 @@ import type { EntityManager } from '@mikro-orm/postgresql';
 import { UpdateDiskMetadata, type UpdateDiskRequest } from '../../generated/yandex/cloud/compute/v1/disk_service.ts';
 import type { Operation as OperationMessage } from '../../generated/yandex/cloud/operation/operation.ts';
 import { diskTypes } from '../catalog/disk-types.ts';
-import { findInCatalog } from '../catalog/fixed-list.ts';
+import { findInCatalog } from '../catalog/find-in-catalog.ts';
 import { authorize } from '../iam/authorize.ts';
 import type { Method } from '../iam/call.ts';
 import { pack } from '../operations/pack.ts';

@@ -1,8 +1,8 @@
 import { expect } from 'chai';
-import { pageOf } from '../../../src/catalog/fixed-list.ts';
-import { diskTypeMethods, zoneMethods } from '../../../src/catalog/methods.ts';
-import type { Call } from '../../../src/iam/call.ts';
-import { expectRefusal, testCall } from '../../support/call.ts';
+import { pageOf } from '../../../../src/db/listing/list-fixed.ts';
+import { diskTypeMethods, zoneMethods } from '../../../../src/catalog/methods.ts';
+import type { Call } from '../../../../src/iam/call.ts';
+import { expectRefusal, testCall } from '../../../support/call.ts';
 
 const items = ['a', 'b', 'c', 'd', 'e'].map((id) => ({ id }));
 
