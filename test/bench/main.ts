@@ -1,16 +1,28 @@
-// `npm run bench [name …]`: every figure is a ratio to a peer or a primitive of the same run, because absolutes do not travel.
+// `npm run bench [-- name [choice …] …]`: every figure is a ratio to a peer or a primitive of the same run, because absolutes do not travel.
 import { benchApi } from './api.ts';
 import { benchImport } from './import.ts';
+import { benchSources } from './sources.ts';
+import { benchStorage } from './storage.ts';
 
-const benches: Record<string, () => Promise<void>> = { api: benchApi, import: benchImport };
+/** Each is given what stands behind its name on the command line, up to the next name. */
+const benches: Record<string, (choice: readonly string[]) => Promise<void>> = {
+  api: benchApi,
+  import: benchImport,
+  sources: benchSources,
+  storage: benchStorage,
+};
 
-const names = process.argv.slice(2);
-const unknown = names.filter((name) => !Object.hasOwn(benches, name));
-if (unknown.length > 0) {
-  console.error(`no such bench: ${unknown.join(', ')}; there are ${Object.keys(benches).join(', ')}`);
-  process.exit(2);
+const chosen = new Map<string, string[]>();
+for (const word of process.argv.slice(2)) {
+  const [name] = [...chosen.keys()].slice(-1);
+  if (Object.hasOwn(benches, word)) chosen.set(word, []);
+  else if (name !== undefined) chosen.get(name)!.push(word);
+  else {
+    console.error(`no such bench: ${word}; there are ${Object.keys(benches).join(', ')}`);
+    process.exit(2);
+  }
 }
-for (const name of names.length > 0 ? names : Object.keys(benches)) {
+for (const [name, choice] of chosen.size > 0 ? chosen : new Map(Object.keys(benches).map((each) => [each, []]))) {
   console.log(`\n== ${name}`);
-  await benches[name]!();
+  await benches[name]!(choice);
 }

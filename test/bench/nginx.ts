@@ -1,6 +1,6 @@
 // nginx on a free port of the loopback, serving a folder.
 import { spawn } from 'node:child_process';
-import { chmod, mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { createServer, connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -8,6 +8,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface FolderServer extends AsyncDisposable {
   url: string;
+  /** Bytes of bodies that it has sent so far. */
+  bytesSent(): Promise<number>;
 }
 
 export async function serveFolder(directory: string): Promise<FolderServer> {
@@ -19,7 +21,7 @@ export async function serveFolder(directory: string): Promise<FolderServer> {
   await writeFile(
     path.join(home, 'nginx.conf'),
     `daemon off; worker_processes 1; pid ${home}/pid; error_log ${home}/logs/error.log; events { worker_connections 256; }
-     http { access_log off; sendfile on; tcp_nopush on; client_body_temp_path ${home}/b; proxy_temp_path ${home}/p; fastcgi_temp_path ${home}/f;
+     http { log_format bytes '$body_bytes_sent'; access_log ${home}/logs/bytes bytes; sendfile on; tcp_nopush on; client_body_temp_path ${home}/b; proxy_temp_path ${home}/p; fastcgi_temp_path ${home}/f;
        uwsgi_temp_path ${home}/u; scgi_temp_path ${home}/s; server { listen 127.0.0.1:${port}; root ${directory}; } }`,
   );
   const child = spawn('nginx', ['-p', home, '-c', path.join(home, 'nginx.conf')], { stdio: 'ignore' });
@@ -30,6 +32,10 @@ export async function serveFolder(directory: string): Promise<FolderServer> {
   }
   return {
     url: `http://127.0.0.1:${port}`,
+    async bytesSent() {
+      const lines = (await readFile(path.join(home, 'logs/bytes'), 'utf8')).split('\n');
+      return lines.reduce((sum, line) => sum + Number(line), 0);
+    },
     async [Symbol.asyncDispose]() {
       child.kill('SIGTERM');
       await exited;

@@ -1,0 +1,63 @@
+// The ways to bring a disk image from a URL to this machine: ours, and those that people use today.
+import { readFile, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { ObrazClient } from '../support/client.ts';
+import { Obraz } from '../support/obraz.ts';
+import { run } from './figures.ts';
+
+export interface Job {
+  url: string;
+  /** For qemu-img -f. */
+  format: string;
+  /** A folder for what is written. */
+  directory: string;
+  limitMs: number;
+}
+
+/** Seconds, or undefined when the way failed or hung beyond the limit. */
+type Way = (job: Job) => Promise<number | undefined>;
+
+const convert = async ({ directory, limitMs }: Job, source: string, ...options: string[]): Promise<number | undefined> => {
+  const output = path.join(directory, 'out.raw');
+  await rm(output, { force: true });
+  const { ok, seconds } = await run('qemu-img', ['convert', ...options, '-O', 'raw', source, output], limitMs);
+  return ok ? seconds : undefined;
+};
+
+/** None of them is durable when it ends: what it wrote may be in memory alone. */
+export const httpPeers: Readonly<Record<string, Way>> = {
+  'qemu-img URL': (job) => convert(job, job.url, '-f', job.format),
+  'qemu-img URL -m 16 -W': (job) => convert(job, job.url, '-f', job.format, '-m', '16', '-W'),
+  'qemu-img URL, read-ahead': (job) => {
+    const file = { driver: 'http', url: job.url, readahead: 8 * 1024 * 1024 };
+    return convert(job, `json:${JSON.stringify({ driver: job.format, file })}`);
+  },
+  'curl, then qemu-img': async (job) => {
+    const copy = path.join(job.directory, 'copy');
+    const download = await run('curl', ['-sS', '-f', '-o', copy, job.url], job.limitMs);
+    const converted = await convert(job, copy, '-f', job.format);
+    await rm(copy, { force: true });
+    return converted === undefined || !download.ok ? undefined : download.seconds + converted;
+  },
+};
+
+export const localPeer = (file: string): Way => {
+  return (job) => convert(job, file, '-f', job.format);
+};
+
+export interface OurRun {
+  /** From Create to done, which is durable. */
+  seconds: number;
+  peakBytes: number;
+}
+
+/** One import by a service of its own, so that nothing is stored already and the peak is this import's. */
+export async function importOnce({ url, limitMs }: Pick<Job, 'url' | 'limitMs'>): Promise<OurRun> {
+  await using obraz = await Obraz.start({ environment: { OBRAZ_LOG_LEVEL: 'warn' } });
+  using client = await ObrazClient.of(obraz);
+  const startedAt = performance.now();
+  await client.image(await client.createImage({ name: 'bench', source: { $case: 'uri', value: url } }), limitMs);
+  const seconds = (performance.now() - startedAt) / 1000;
+  const status = await readFile(`/proc/${obraz.child.pid}/status`, 'utf8').catch(() => '');
+  return { seconds, peakBytes: Number(/VmHWM:\s+(\d+)/.exec(status)?.[1] ?? Number.NaN) * 1024 };
+}
