@@ -98,6 +98,14 @@ class Conversation {
   }
 
   async run(): Promise<Negotiated | undefined> {
+    try {
+      return await this.#converse();
+    } finally {
+      this.#reader.detach();
+    }
+  }
+
+  async #converse(): Promise<Negotiated | undefined> {
     this.#send(greeting());
     const { fixedNewstyle, noZeroes } = decodeClientFlags(await this.#reader.take(clientFlagsBytes));
     this.#noZeroes = noZeroes;
@@ -185,6 +193,7 @@ class Conversation {
     // Whoever sent more before our answer is not a client that waits for TLS, but somebody who wants words smuggled into it.
     if (this.#plainSocket.readableLength > 0) throw new ProtocolViolation('more was sent behind STARTTLS');
     this.#send(optionReply(option, OptionReply.ack));
+    this.#reader.detach();
     const { socket, certificateSubject } = await startTls(this.#plainSocket, credentials, tlsHandshakeMs);
     socket.on('error', () => socket.destroy());
     this.#socket = socket;

@@ -7,11 +7,22 @@ export class Disconnected extends Error {
   override readonly name = 'Disconnected';
 }
 
+const changes = ['readable', 'end', 'close', 'error'] as const;
+
 export class SocketReader {
   readonly #socket: Duplex;
+  #wake = (): void => undefined;
+  readonly #onChange = (): void => this.#wake();
 
   constructor(socket: Duplex) {
     this.#socket = socket;
+    // Listened to all the time: a stream that holds a part of what is waited for would tell each new listener of it at once, for ever.
+    for (const event of changes) socket.on(event, this.#onChange);
+  }
+
+  /** Leaves the connection to somebody else. */
+  detach(): void {
+    for (const event of changes) this.#socket.off(event, this.#onChange);
   }
 
   /** Exactly `length` bytes, which the caller has bounded. @throws Disconnected when the connection ends before. */
@@ -22,27 +33,16 @@ export class SocketReader {
       const bytes = socket.read(length) as Buffer | null;
       if (bytes?.length === length) return bytes;
       if (bytes !== null || socket.destroyed || socket.readableEnded) throw new Disconnected('the client left in the handshake');
-      await this.#readable();
+      await new Promise<void>((resolve) => (this.#wake = resolve));
     }
   }
 
   /** Throws `length` bytes away. @throws Disconnected */
   async skip(length: number): Promise<void> {
-    for (let left = length; left > 0;) {
+    for (let left = length; left > 0; ) {
       const part = Math.min(left, 16 * 1024);
       await this.take(part);
       left -= part;
     }
-  }
-
-  #readable(): Promise<void> {
-    const socket = this.#socket;
-    return new Promise((resolve) => {
-      const done = (): void => {
-        for (const event of ['readable', 'end', 'close', 'error']) socket.off(event, done);
-        resolve();
-      };
-      for (const event of ['readable', 'end', 'close', 'error']) socket.on(event, done);
-    });
   }
 }

@@ -1,12 +1,12 @@
-// Certificates for TLS servers in tests: an authority, and server certificates that it signs (RFC 5280, written in DER by hand:
+// Certificates for TLS in tests: an authority, and certificates of servers and clients that it signs (RFC 5280, written in DER by hand:
 // a dozen fields are all that a handshake needs).
 import { createPublicKey, generateKeyPairSync, type KeyObject, randomBytes, sign } from 'node:crypto';
 
 export interface Authority {
   /** PEM of the authority itself: what a client has to trust. */
   pem: string;
-  /** A server certificate and its key in PEM. */
-  issue(names: readonly string[], notAfter?: Date): { cert: string; key: string };
+  /** A certificate and its key in PEM; without names it is a client's. `subject` has a common name for each of its texts. */
+  issue(names: readonly string[], notAfter?: Date, subject?: readonly string[]): { cert: string; key: string };
 }
 
 const dayMs = 86_400_000;
@@ -19,13 +19,13 @@ export function makeAuthority(): Authority {
   const isAuthority = extension('551d13', true, sequence(der(0x01, Buffer.from([0xff]))));
   return {
     pem: certificate({ ...sealed, subject: issuer, key: privateKey, notAfter: tomorrow, extensions: [isAuthority] }),
-    issue(names, notAfter = tomorrow) {
+    issue(names, notAfter = tomorrow, subject = ['Test server']) {
       const { privateKey: key } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
       const alternatives = names.map((name) =>
         /^[\d.]+$/.test(name) ? der(0x87, Buffer.from(name.split('.').map(Number))) : der(0x82, Buffer.from(name)),
       );
-      const extensions = [extension('551d11', false, sequence(...alternatives))];
-      const cert = certificate({ ...sealed, subject: commonName('Test server'), key, notAfter, extensions });
+      const extensions = names.length === 0 ? [] : [extension('551d11', false, sequence(...alternatives))];
+      const cert = certificate({ ...sealed, subject: commonName(...subject), key, notAfter, extensions });
       return { cert, key: key.export({ type: 'pkcs8', format: 'pem' }).toString() };
     },
   };
@@ -50,7 +50,7 @@ function certificate({ subject, issuer, key, signingKey, notAfter, extensions }:
     sequence(time(new Date(Date.now() - 10 * dayMs)), time(notAfter)),
     subject,
     createPublicKey(key).export({ type: 'spki', format: 'der' }),
-    der(0xa3, sequence(...extensions)),
+    ...(extensions.length === 0 ? [] : [der(0xa3, sequence(...extensions))]),
   );
   const signature = der(0x03, Buffer.concat([Buffer.from([0]), sign('sha256', content, signingKey)]));
   const base64 = sequence(content, ecdsaWithSha256, signature).toString('base64');
@@ -67,7 +67,8 @@ const sequence = (...parts: Buffer[]): Buffer => der(0x30, Buffer.concat(parts))
 
 const objectId = (hex: string): Buffer => der(0x06, Buffer.from(hex, 'hex'));
 
-const commonName = (name: string): Buffer => sequence(der(0x31, sequence(objectId('550403'), der(0x0c, Buffer.from(name)))));
+const commonName = (...names: string[]): Buffer =>
+  sequence(...names.map((name) => der(0x31, sequence(objectId('550403'), der(0x0c, Buffer.from(name))))));
 
 const time = (date: Date): Buffer => der(0x18, Buffer.from(date.toISOString().replace(/\.\d+|[-:T]/g, '')));
 
