@@ -39,7 +39,7 @@ export class SocketReader {
 
   /** Throws `length` bytes away. @throws Disconnected */
   async skip(length: number): Promise<void> {
-    for (let left = length; left > 0; ) {
+    for (let left = length; left > 0;) {
       const part = Math.min(left, 16 * 1024);
       await this.take(part);
       left -= part;

@@ -19,14 +19,16 @@ export interface Chunk {
 
 export class NbdClient implements Disposable {
   readonly socket: Socket;
-  #received = Buffer.alloc(0);
+  #received: Buffer[] = [];
+  #receivedBytes = 0;
   #wake: () => void = () => undefined;
   #closed = false;
 
   constructor(socket: Socket) {
     this.socket = socket;
     socket.on('data', (part) => {
-      this.#received = Buffer.concat([this.#received, part]);
+      this.#received.push(part);
+      this.#receivedBytes += part.length;
       this.#wake();
     });
     socket.on('error', () => undefined);
@@ -73,17 +75,18 @@ export class NbdClient implements Disposable {
 
   /** @throws Error when the connection ends before, or nothing comes. */
   async take(length: number): Promise<Buffer> {
-    await this.#until(() => this.#received.length >= length || this.#closed, `${length} bytes`);
-    if (this.#received.length < length) throw new Error(`closed after ${this.#received.length} of ${length} bytes`);
-    const taken = this.#received.subarray(0, length);
-    this.#received = this.#received.subarray(length);
-    return taken;
+    await this.#until(() => this.#receivedBytes >= length || this.#closed, `${length} bytes`);
+    const received = Buffer.concat(this.#received);
+    if (received.length < length) throw new Error(`closed after ${received.length} of ${length} bytes`);
+    this.#received = [received.subarray(length)];
+    this.#receivedBytes -= length;
+    return received.subarray(0, length);
   }
 
   /** Until the server has closed the connection; what came before that. */
   async closed(): Promise<Buffer> {
     await this.#until(() => this.#closed, 'the end of the connection');
-    return this.#received;
+    return Buffer.concat(this.#received);
   }
 
   async #until(isTrue: () => boolean, what: string): Promise<void> {
@@ -187,3 +190,6 @@ export function uint32(value: number): Buffer {
   bytes.writeUInt32BE(value);
   return bytes;
 }
+
+/** Fields in hex, one after the other. */
+export const joined = (...fields: string[]): string => fields.join('');

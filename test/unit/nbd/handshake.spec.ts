@@ -122,7 +122,7 @@ describe('The NBD handshake', () => {
     ] as const) {
       using client = await NbdClient.greeted(server.tcpAddress, flags);
       client.send(optionMessage(1, Buffer.from('disk')));
-      expect((await client.take(10 + zeros)).toString('hex', 0, 10)).to.equal('0000000000100000' + '086d');
+      expect((await client.take(10 + zeros)).toString('hex', 0, 10)).to.equal('0000000000100000086d');
       client.send(request('read', { length: 4 }), request('disconnect'));
       expect((await client.simpleReply(4)).data.toString()).to.equal('disk');
       expect(await client.closed()).to.have.length(0);
