@@ -1,7 +1,7 @@
 // Who a token stands for. A token is checked in full once: signature, times, revocation, and that its account is active. After that it
 // is remembered until it expires. Every 2 s revocations, accounts and keys are read again; when that has not worked for 10 s, what is
 // remembered counts no more, and each token is checked against the database.
-import { randomBytes } from 'node:crypto';
+import { randomBytes, sign, verify } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { raw } from '@mikro-orm/core';
 import type { EntityManager } from '@mikro-orm/postgresql';
@@ -57,6 +57,7 @@ export class TokenAuthority implements AsyncDisposable {
   readonly #polling: Promise<void>;
   /** Good tokens by their text, oldest first. */
   readonly #remembered = new Map<string, Remembered>();
+  readonly #tokenIds = new WeakMap<Subject, string>();
   /** Checks under way, so that a burst of calls with one new token asks the database once. */
   readonly #checking = new Map<string, Promise<Subject>>();
   /** Monotonic: when the revocations were last read. */
@@ -129,6 +130,23 @@ export class TokenAuthority implements AsyncDisposable {
     return claims;
   }
 
+  /** Which token a subject came with, when `verify` or `remembered` answered this very object: what a revocation names. */
+  tokenIdOf(subject: Subject): string | undefined {
+    return this.#tokenIds.get(subject);
+  }
+
+  /** Signs texts of another kind than tokens: they begin otherwise, so that neither passes for the other. */
+  signer(): { keyId: string; sign: (text: string) => Buffer } {
+    const { id, privateKey } = this.#keys.current(this.#now());
+    return { keyId: id, sign: (text) => sign(null, Buffer.from(text), privateKey) };
+  }
+
+  /** Whether that key of ours signed the text. A key that is not known takes as long as a wrong signature. */
+  isSigned(keyId: string, text: string, signature: Uint8Array): boolean {
+    const key = this.#keys.publicKey(keyId);
+    return verify(null, Buffer.from(text), key ?? this.#keys.current(this.#now()).publicKey, signature) && key !== undefined;
+  }
+
   /** Ends a token: at once here, within seconds on other processes. Ending it again changes nothing. */
   async revoke({ id, expiresAt }: TokenClaims): Promise<void> {
     const em = this.#forkEm();
@@ -182,6 +200,7 @@ export class TokenAuthority implements AsyncDisposable {
       Promise.all([em.count(RevokedToken, { id }), em.fork().count(ServiceAccount, { id: subject.id, status: 'ACTIVE' })]),
     );
     if (revocations > 0 || subject.type !== 'serviceAccount' || account === 0) throw unauthenticated();
+    this.#tokenIds.set(subject, id);
     this.#remember(token, { subject, tokenId: id, expiresAtMs: expiresAt * 1000 });
     return subject;
   }

@@ -94,7 +94,17 @@ export class Operations {
     }
   }
 
-  async #begin(call: Call, createdBy: string, repeatable: RepeatableCall | undefined, work: Work): Promise<OperationMessage> {
+  /** Work of the service's own, which no call asked for: as `begin`, in the name of `createdBy`. */
+  beginOwn(createdBy: string, work: Work): Promise<OperationMessage> {
+    return this.#begin({ em: this.#fork() }, createdBy, undefined, work);
+  }
+
+  async #begin(
+    call: Pick<Call, 'em'>,
+    createdBy: string,
+    repeatable: RepeatableCall | undefined,
+    work: Work,
+  ): Promise<OperationMessage> {
     const id = newId('operation');
     const aftermath: Aftermath = { cancelled: [], hasJob: false, freesData: false };
     const operation = await this.#transaction(call.em, async (em) => {
