@@ -71,12 +71,12 @@ export interface Seal {
   lengthBytes: number;
 }
 
-/** By the writer itself. False: it has no lease, or the generation is gone or sealed already. */
+/** By the writer itself; doing it again changes nothing. False: it has no lease, or the generation is gone or sealed otherwise. */
 export async function sealGeneration(em: EntityManager, { diskId, generation, writerId, lengthBytes }: Seal): Promise<boolean> {
   const rows = await query(
     em,
     `update disk_generations set state = 'SEALED', length_bytes = $4
-     where disk_id = $1 and generation = $2 and writer_id = $3 and state = 'OPEN'
+     where disk_id = $1 and generation = $2 and writer_id = $3 and (state = 'OPEN' or length_bytes = $4)
        and exists (select from attach_sessions where id = $3 and lease_until > clock_timestamp())
      returning disk_id`,
     [diskId, generation, writerId, lengthBytes],

@@ -1,0 +1,80 @@
+// Who may have what open: asked when a ticket is given, when an export is opened, and every few seconds while it is open.
+import type { EntityManager } from '@mikro-orm/postgresql';
+import { authorize } from '../iam/authorize.ts';
+import type { Subject } from '../iam/call.ts';
+import type { Resource } from '../iam/resource.ts';
+import { RevokedToken } from '../iam/revoked-token.entity.ts';
+import { ServiceAccount } from '../iam/service-account.entity.ts';
+import { DomainError, failedPrecondition, invalidArgument, notFound, unauthenticated } from '../platform/errors.ts';
+import type { SessionMode } from './attach-session.entity.ts';
+import { type Attachable, describe, findAttachables, permissionTo } from './resources.ts';
+
+export interface Access {
+  subject: Subject;
+  /** When that token is revoked, the access ends. */
+  tokenId: string | undefined;
+  resourceId: string;
+  mode: SessionMode;
+}
+
+/**
+ * The resource, when the subject may open it now.
+ * @throws DomainError NOT_FOUND, PERMISSION_DENIED, INVALID_ARGUMENT for a mode that its kind has not, FAILED_PRECONDITION unless it is
+ *   READY, UNAUTHENTICATED when subject or token are not good any more.
+ */
+export async function checkAccess(em: EntityManager, access: Access): Promise<Attachable> {
+  const [outcome] = await checkAccesses(em, [access]);
+  if (outcome instanceof DomainError) throw outcome;
+  return outcome!;
+}
+
+/** The same for many, in three statements: the resource, or why not. In their order. */
+export async function checkAccesses(em: EntityManager, accesses: readonly Access[]): Promise<(Attachable | DomainError)[]> {
+  const ids = [...new Set(accesses.map(({ resourceId }) => resourceId))];
+  const found = new Map((await findAttachables(em, ids)).map((attachable) => [attachable.id, attachable]));
+  const active = await activeSubjects(em, accesses);
+  const revoked = await revokedTokens(em, accesses);
+  const outcomes: (Attachable | DomainError)[] = [];
+  for (const access of accesses) {
+    const isGood = active.has(access.subject.id) && (access.tokenId === undefined || !revoked.has(access.tokenId));
+    outcomes.push(isGood ? await checkOne(em, access, found.get(access.resourceId)) : unauthenticated());
+  }
+  return outcomes;
+}
+
+async function checkOne(
+  em: EntityManager,
+  access: Access,
+  attachable: Attachable | undefined,
+): Promise<Attachable | DomainError> {
+  const { subject, resourceId, mode } = access;
+  if (attachable === undefined) return notFound('Disk, image or snapshot', resourceId);
+  const { kind, id, folderId, status } = attachable;
+  const resource: Resource = { kind: `compute.${kind}`, id, folderId };
+  try {
+    await authorize({ subject, em }, permissionTo(kind, mode), resource);
+  } catch (error) {
+    if (error instanceof DomainError) return error;
+    throw error;
+  }
+  if (mode === 'READ_WRITE' && kind !== 'disk') return invalidArgument('mode', `${describe(attachable)} can only be read`);
+  if (status !== 'READY') return failedPrecondition(`${describe(attachable)} is ${status}`);
+  return attachable;
+}
+
+async function activeSubjects(em: EntityManager, accesses: readonly Access[]): Promise<Set<string>> {
+  const ids = [...new Set(accesses.map(({ subject }) => subject.id))];
+  const accounts = await em.find(
+    ServiceAccount,
+    { id: { $in: ids }, status: 'ACTIVE' },
+    { fields: ['id'], disableIdentityMap: true },
+  );
+  return new Set(accounts.map(({ id }) => id));
+}
+
+async function revokedTokens(em: EntityManager, accesses: readonly Access[]): Promise<Set<string>> {
+  const ids = [...new Set(accesses.flatMap(({ tokenId }) => (tokenId === undefined ? [] : [tokenId])))];
+  if (ids.length === 0) return new Set();
+  const revoked = await em.find(RevokedToken, { id: { $in: ids } }, { fields: ['id'], disableIdentityMap: true });
+  return new Set(revoked.map(({ id }) => id));
+}

@@ -1,0 +1,259 @@
+// What this process has open: it opens sessions, keeps their leases, asks every few seconds whether they may go on, and knows which writers
+// are alive, so that what others left can be settled.
+import { randomUUID } from 'node:crypto';
+import { setTimeout as delay } from 'node:timers/promises';
+import { type EntityManager, LockMode } from '@mikro-orm/postgresql';
+import { Disk } from '../disks/disk.entity.ts';
+import type { BlockDevice } from '../nbd/block-device.ts';
+import { DomainError, failedPrecondition, notFound } from '../platform/errors.ts';
+import type { Turns } from '../platform/turns.ts';
+import { parsePageAddress } from '../storage/address.ts';
+import { openLayerView } from '../storage/layer-view.ts';
+import { createGeneration, type Generation, openSealedGeneration } from '../storage/overlay/generation.ts';
+import { openWritableOverlay } from '../storage/overlay/writable-overlay.ts';
+import { type Access, checkAccess, checkAccesses } from './access.ts';
+import { DiskWriter, type DiskWriterParts } from './disk-writer.ts';
+import { type GenerationRow, generationsOf } from './generation-queries.ts';
+import { LayerReader } from './layer-reader.ts';
+import { Lease } from './lease.ts';
+import { type Attachable, describe } from './resources.ts';
+import { insertSession, liveWriter, type NewSession, removeSessions, renewSessions } from './session-queries.ts';
+import { settleDisk } from './settle.ts';
+
+export interface AttachmentsParts extends DiskWriterParts {
+  /** One per process: openings and settlements of a disk, and removals of its files, run one after another. */
+  turns: Turns;
+  bounds?: DiskWriterParts['bounds'];
+  renewMs?: number;
+  recheckMs?: number;
+}
+
+const defaultRenewMs = 5_000;
+const retryMs = 1_000;
+const defaultRecheckMs = 2_000;
+/** Sessions of one process. */
+const maxSessions = 4_096;
+
+interface Opened {
+  lease: Lease;
+  session: NewSession;
+}
+
+export class Attachments implements AsyncDisposable {
+  readonly #parts: AttachmentsParts;
+  readonly #leases = new Map<string, Lease>();
+  /** Sessions whose writer may still append: from before its first file until after its last. */
+  readonly #writing = new Set<string>();
+  readonly #writers = new Map<string, DiskWriter>();
+  readonly #stop = new AbortController();
+  readonly #loops: Promise<unknown>;
+
+  constructor(parts: AttachmentsParts) {
+    this.#parts = parts;
+    this.#loops = Promise.all([
+      this.#every(parts.renewMs ?? defaultRenewMs, () => this.#renew()),
+      this.#every(parts.recheckMs ?? defaultRecheckMs, () => this.#recheck()),
+    ]);
+  }
+
+  /** Whether a session of this process may still append to its generation. */
+  isWriting = (sessionId: string): boolean => this.#writing.has(sessionId);
+
+  writerOf(diskId: string): DiskWriter | undefined {
+    return this.#writers.get(diskId);
+  }
+
+  get count(): number {
+    return this.#leases.size;
+  }
+
+  /**
+   * Opens what the access names; disposing of the device ends the session.
+   * @throws DomainError as checkAccess; FAILED_PRECONDITION when the disk has a writer or lies on another machine;
+   *   RESOURCE_EXHAUSTED.
+   */
+  async open(access: Access, peer: string, signal: AbortSignal): Promise<BlockDevice> {
+    if (this.#leases.size >= maxSessions)
+      throw new DomainError('RESOURCE_EXHAUSTED', `more than ${maxSessions} exports are open`);
+    const attachable = await checkAccess(this.#parts.fork(), access);
+    return access.mode === 'READ_WRITE'
+      ? this.#openWriter(access, peer, signal)
+      : this.#openReader(access, attachable, peer, signal);
+  }
+
+  async #openReader(access: Access, attachable: Attachable, peer: string, signal: AbortSignal): Promise<BlockDevice> {
+    const { storage } = this.#parts;
+    const { lease, session } = await this.#insert(access, peer, (em) => readableRoot(em, attachable));
+    try {
+      const root = session.baseRoot === null ? undefined : parsePageAddress(session.baseRoot);
+      const view = await openLayerView(storage, root, attachable.sizeBytes, signal);
+      return new LayerReader(view, lease, () => this.#close(lease));
+    } catch (error) {
+      await this.#close(lease);
+      throw error;
+    }
+  }
+
+  async #openWriter(access: Access, peer: string, signal: AbortSignal): Promise<BlockDevice> {
+    const { fork, files, storage, turns } = this.#parts;
+    const diskId = access.resourceId;
+    // Commits take their files away in a turn too: what the rows name is there while this one lasts.
+    using _turn = await turns.take(diskId, signal);
+    await settleDisk({ ...this.#parts, isWriting: this.isWriting }, diskId, signal);
+    let size = 0;
+    const { lease, session } = await this.#insert(access, peer, async (em) => {
+      const disk = await this.#lockWritable(em, diskId);
+      size = disk.size;
+      return disk.layerRoot ?? null;
+    });
+    await using undo = new AsyncDisposableStack();
+    undo.defer(() => this.#close(lease));
+    const rows = await generationsOf(fork(), diskId);
+    const sealed: Generation[] = [];
+    for (const row of rows) sealed.push(undo.use(await openSealedGeneration(files.of(row), row, row.lengthBytes!, signal)));
+    const number = (rows.at(-1)?.generation ?? 0) + 1;
+    const key = { diskId, generation: number, writerId: lease.id };
+    const open = undo.use(await createGeneration(files.of(key), key, size));
+    const root = session.baseRoot === null ? undefined : parsePageAddress(session.baseRoot);
+    const base = await openLayerView(storage, root, size, signal);
+    const overlay = openWritableOverlay({ storage, base, sealed, open, sizeBytes: size });
+    undo.move();
+    const closed = (): void => {
+      this.#writers.delete(diskId);
+      this.#writing.delete(lease.id);
+      this.#leases.delete(lease.id);
+    };
+    const writer = new DiskWriter(this.#parts, { lease, overlay, number, base: session.baseRoot, closed });
+    this.#writers.set(diskId, writer);
+    return writer;
+  }
+
+  /** The disk, locked, when a writer may begin: nobody else writes, and all that was written lies here, sealed. */
+  async #lockWritable(em: EntityManager, diskId: string): Promise<Disk> {
+    const disk = await em.findOne(Disk, { id: diskId }, { lockMode: LockMode.PESSIMISTIC_WRITE });
+    if (disk === null) throw notFound('Disk', diskId);
+    const writer = await liveWriter(em, diskId);
+    if (writer !== undefined) throw attachedElsewhere(writer);
+    const generations = await generationsOf(em, diskId);
+    const foreign = generations.find(({ machineId }) => machineId !== this.#parts.machineId);
+    if (foreign !== undefined) throw liesElsewhere(foreign);
+    // Settled just before; a writer that came and went meanwhile left it.
+    if (generations.some(({ state }) => state === 'OPEN'))
+      throw failedPrecondition(`Disk ${diskId} is being detached; try again`);
+    return disk;
+  }
+
+  /** The session's row and lease. `lock` locks the resource's row, may refuse, and answers the root that is read. */
+  async #insert(access: Access, peer: string, lock: (em: EntityManager) => Promise<string | null>): Promise<Opened> {
+    const { fork, machineId } = this.#parts;
+    const { resourceId, mode, subject } = access;
+    const id = randomUUID();
+    const askedAtMs = performance.now();
+    if (mode === 'READ_WRITE') this.#writing.add(id);
+    try {
+      const session = await fork().transactional(async (em) => {
+        const row = { id, machineId, resourceId, mode, subjectId: subject.id, peer, baseRoot: await lock(em) };
+        await insertSession(em, row);
+        return row;
+      });
+      const lease = new Lease(id, access, askedAtMs);
+      this.#leases.set(id, lease);
+      return { lease, session };
+    } catch (error) {
+      this.#writing.delete(id);
+      throw error;
+    }
+  }
+
+  /** Of a session that has no writer (any more). */
+  async #close(lease: Lease): Promise<void> {
+    lease.release();
+    this.#leases.delete(lease.id);
+    // When the database is away the lease ends by itself.
+    await removeSessions(this.#parts.fork(), [lease.id]).catch(() => {});
+    this.#writing.delete(lease.id);
+  }
+
+  async #every(intervalMs: number, work: () => Promise<boolean>): Promise<void> {
+    const { signal } = this.#stop;
+    let pauseMs = intervalMs;
+    while (true) {
+      await delay(pauseMs, undefined, { signal, ref: false }).catch(() => {});
+      if (signal.aborted) return;
+      const isDone = await work().catch((error: unknown) => {
+        this.#parts.log.warn({ reason: (error as Error).message }, 'sessions could not be kept; trying again');
+        return false;
+      });
+      pauseMs = isDone ? intervalMs : Math.min(intervalMs, retryMs);
+    }
+  }
+
+  /** False when it must be tried again soon. */
+  async #renew(): Promise<boolean> {
+    const ids = [...this.#leases].filter(([, lease]) => !lease.ended.aborted).map(([id]) => id);
+    if (ids.length === 0) return true;
+    const askedAtMs = performance.now();
+    let isDone = true;
+    for (const { id, held, renewed } of await renewSessions(this.#parts.fork(), ids)) {
+      const lease = this.#leases.get(id);
+      // A session that has closed meanwhile has removed its row.
+      if (lease === undefined) continue;
+      if (renewed) lease.renewed(askedAtMs);
+      else if (held) isDone = false;
+      else lease.end(`session ${id} has no lease any more`);
+    }
+    return isDone;
+  }
+
+  /** Ends what its subject may not have open any more, and what is gone. */
+  async #recheck(): Promise<boolean> {
+    const leases = [...this.#leases.values()].filter(({ ended }) => !ended.aborted);
+    if (leases.length === 0) return true;
+    const outcomes = await checkAccesses(
+      this.#parts.fork(),
+      leases.map(({ access }) => access),
+    );
+    for (const [index, outcome] of outcomes.entries()) {
+      if (outcome instanceof DomainError) leases[index]!.end(outcome.message);
+    }
+    return true;
+  }
+
+  /** After all devices are disposed of. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await this.#loops;
+    for (const lease of this.#leases.values()) lease.end('the service is stopping');
+  }
+}
+
+/** In the session's transaction. */
+async function readableRoot(em: EntityManager, attachable: Attachable): Promise<string | null> {
+  if (attachable.kind !== 'disk') return attachable.layerRoot;
+  const disk = await em.findOne(Disk, { id: attachable.id }, { lockMode: LockMode.PESSIMISTIC_READ });
+  if (disk === null) throw notFound('Disk', attachable.id);
+  const writer = await liveWriter(em, disk.id);
+  if (writer !== undefined) throw attachedElsewhere(writer);
+  if (disk.machineId !== null && disk.machineId !== undefined) {
+    throw failedPrecondition(
+      `${describe(attachable)} holds data that machine ${disk.machineId} is committing: open it when that has ended, in a moment`,
+    );
+  }
+  return disk.layerRoot ?? null;
+}
+
+const attachedElsewhere = ({
+  resourceId,
+  peer,
+  machineId,
+  subjectId,
+  createdAt,
+}: NewSession & { createdAt: Date }): DomainError =>
+  failedPrecondition(
+    `Disk ${resourceId} is attached for writing since ${createdAt.toISOString()} by ${peer} (subject ${subjectId}) at machine ${machineId}: one writer at a time; detach it there first`,
+  );
+
+const liesElsewhere = ({ diskId, machineId }: GenerationRow): DomainError =>
+  failedPrecondition(
+    `Disk ${diskId} was written at machine ${machineId}, which holds data that is not committed yet: start that machine's service, or attach it there; once it has committed, the disk can be attached anywhere`,
+  );
