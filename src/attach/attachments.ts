@@ -16,14 +16,13 @@ import { DiskWriter, type DiskWriterParts } from './disk-writer.ts';
 import { type GenerationRow, generationsOf } from './generation-queries.ts';
 import { LayerReader } from './layer-reader.ts';
 import { Lease } from './lease.ts';
-import { type Attachable, describe } from './resources.ts';
+import { type Attachable, describe, lockReady } from './resources.ts';
 import { insertSession, liveWriter, type NewSession, removeSessions, renewSessions } from './session-queries.ts';
 import { settleDisk } from './settle.ts';
 
 export interface AttachmentsParts extends DiskWriterParts {
   /** One per process: openings and settlements of a disk, and removals of its files, run one after another. */
   turns: Turns;
-  bounds?: DiskWriterParts['bounds'];
   renewMs?: number;
   recheckMs?: number;
 }
@@ -61,6 +60,17 @@ export class Attachments implements AsyncDisposable {
 
   writerOf(diskId: string): DiskWriter | undefined {
     return this.#writers.get(diskId);
+  }
+
+  writers(): DiskWriter[] {
+    return [...this.#writers.values()];
+  }
+
+  /** Whether a session of this process may still use that file of its own. */
+  mayWriteTo(diskId: string, { writerId, generation }: { writerId: string; generation: number }): boolean {
+    if (!this.#writing.has(writerId)) return false;
+    const writer = this.#writers.get(diskId);
+    return writer === undefined || writer.lease.id !== writerId || generation >= writer.openNumber;
   }
 
   get count(): number {
@@ -119,11 +129,12 @@ export class Attachments implements AsyncDisposable {
     const overlay = openWritableOverlay({ storage, base, sealed, open, sizeBytes: size });
     undo.move();
     const closed = (): void => {
-      this.#writers.delete(diskId);
+      // The next writer may be there already: the lease goes before the files are closed.
+      if (this.#writers.get(diskId) === writer) this.#writers.delete(diskId);
       this.#writing.delete(lease.id);
       this.#leases.delete(lease.id);
     };
-    const writer = new DiskWriter(this.#parts, { lease, overlay, number, base: session.baseRoot, closed });
+    const writer: DiskWriter = new DiskWriter(this.#parts, { lease, overlay, number, base: session.baseRoot, closed });
     this.#writers.set(diskId, writer);
     return writer;
   }
@@ -227,9 +238,12 @@ export class Attachments implements AsyncDisposable {
   }
 }
 
-/** In the session's transaction. */
+/** In the session's transaction: while the row is locked its root cannot be let go, and afterwards the session holds it. */
 async function readableRoot(em: EntityManager, attachable: Attachable): Promise<string | null> {
-  if (attachable.kind !== 'disk') return attachable.layerRoot;
+  if (attachable.kind !== 'disk') {
+    if (!(await lockReady(em, attachable))) throw notFound(describe({ ...attachable, id: '' }).trim(), attachable.id);
+    return attachable.layerRoot;
+  }
   const disk = await em.findOne(Disk, { id: attachable.id }, { lockMode: LockMode.PESSIMISTIC_READ });
   if (disk === null) throw notFound('Disk', attachable.id);
   const writer = await liveWriter(em, disk.id);

@@ -180,6 +180,16 @@ export class DiskWriter implements BlockDevice {
     return this.#overlay.logBytes > this.#bounds.logBytes || this.#overlay.indexBytes > this.#bounds.indexBytes;
   }
 
+  /** Generations of this session from here on are not for others to remove. */
+  get openNumber(): number {
+    return this.#number;
+  }
+
+  /** Whether `refresh` may have something to do. */
+  get mayBeOutdated(): boolean {
+    return this.#overlay.sealed.length > 0 || this.#heldBase !== this.#base;
+  }
+
   get #key(): GenerationKey {
     return { diskId: this.diskId, generation: this.#number, writerId: this.lease.id };
   }

@@ -40,6 +40,13 @@ export const findAttachables = (em: EntityManager, ids: readonly string[]): Prom
 export const listAttachables = (em: EntityManager): Promise<Attachable[]> =>
   query<Attachable>(em, select(`status = 'READY'`, `order by created_at desc limit ${maxListed}`));
 
+/** Holds a READY image or snapshot against being deleted until the transaction ends. False: it is gone. */
+export async function lockReady(em: EntityManager, { kind, id }: Attachable): Promise<boolean> {
+  const table = { disk: 'disks', image: 'images', snapshot: 'snapshots' }[kind];
+  const rows = await query(em, `select id from ${table} where id = $1 and status = 'READY' for share`, [id]);
+  return rows.length > 0;
+}
+
 /** `Disk epd…`, as messages name it. */
 export const describe = ({ kind, id }: Pick<Attachable, 'kind' | 'id'>): string =>
   `${kind[0]!.toUpperCase()}${kind.slice(1)} ${id}`;

@@ -1,0 +1,166 @@
+// The job that puts what was written to a disk into its base: folds the sealed generations over the base into a new layer, then changes
+// rows in one fenced transaction. With a target it is a capture: it seals first what a writer is writing, and the same transaction
+// makes the snapshot or image READY. Its kind names the machine, since it reads that machine's files.
+//
+// Safe to run again at any point: until the transaction nothing is changed but sealed generations, and whoever comes after it finds other
+// rows. A writer goes on all the time.
+import type { EntityManager } from '@mikro-orm/postgresql';
+import { query } from '../db/bound-query.ts';
+import type { CaptureTarget } from '../disks/disk-contents.ts';
+import type { JobHandler, RunningJob } from '../operations/job-handler.ts';
+import type { Fence } from '../operations/job-queries.ts';
+import { type PackedMessage, packedEmpty } from '../operations/pack.ts';
+import { DomainError, notFound, TransientError } from '../platform/errors.ts';
+import type { Turns } from '../platform/turns.ts';
+import { parsePageAddress } from '../storage/address.ts';
+import type { Admission } from '../storage/admission.ts';
+import type { Storage } from '../storage/open.ts';
+import { OverlayFullError } from '../storage/overlay/errors.ts';
+import { fold, type FoldCheckpoint } from '../storage/overlay/fold.ts';
+import { type Generation, openSealedGeneration } from '../storage/overlay/generation.ts';
+import { chunkBytes } from '../storage/sizes.ts';
+import type { Attachments } from './attachments.ts';
+import { type GenerationRow, generationsOf, replaceWithBase } from './generation-queries.ts';
+import { type SettleParts, settleDisk } from './settle.ts';
+
+// A type, not an interface: it is kept as JSON.
+export type CommitPayload = {
+  diskId: string;
+  target?: CaptureTarget;
+};
+
+export type CommitCheckpoint = {
+  /** The generations up to and with this one are what is committed; for a capture its moment. */
+  through: number;
+  base: string | null;
+  fold?: { root: string; nextIndex: number };
+};
+
+/** What captures make. */
+export interface CaptureTargets {
+  /** The storage_size of the target when its layer is `root`. */
+  measure(target: CaptureTarget, diskId: string, root: string | null, signal: AbortSignal): Promise<number>;
+  /** The target is READY, in the transaction that ends the operation, which it answers. */
+  finish(em: EntityManager, target: CaptureTarget, made: { root: string | null; storageSize: number }): Promise<PackedMessage>;
+  abandon(em: EntityManager, target: CaptureTarget): Promise<void>;
+}
+
+export interface CommitParts extends SettleParts {
+  storage: Storage;
+  admission: (writer: Fence) => Admission;
+  attachments: Attachments;
+  targets: CaptureTargets;
+  /** Of a disk: openings, settlements, removals of files. */
+  turns: Turns;
+  /** Of a disk: commits. */
+  commitTurns: Turns;
+  /** Told before the transaction that lets go of these generations; whether it did, the rows say. */
+  onCommitting: (operationId: string, generations: readonly GenerationRow[]) => void;
+}
+
+export const commitJobKind = (machineId: string): string => `disk.commit/${machineId}`;
+
+interface Plan {
+  base: string | null;
+  sizeBytes: number;
+  sealed: GenerationRow[];
+}
+
+export const commitJob = (parts: CommitParts): JobHandler<CommitPayload, CommitCheckpoint> => ({
+  kind: commitJobKind(parts.machineId),
+  run: (job) => commit(parts, job),
+  async abandon(em, { target }) {
+    if (target !== undefined) await parts.targets.abandon(em, target);
+  },
+});
+
+async function commit(parts: CommitParts, job: RunningJob<CommitPayload, CommitCheckpoint>) {
+  const { fork, commitTurns, targets } = parts;
+  const { signal, payload } = job;
+  const { diskId, target } = payload;
+  using _turn = await commitTurns.take(diskId, signal);
+  // The writer reads what the commit before this one has made: only then may the base be changed again.
+  await parts.attachments.writerOf(diskId)?.refresh();
+  if (target !== undefined && job.checkpoint === undefined) await sealNow(parts, diskId, signal);
+  const plan = await planOf(fork(), diskId);
+  const through = job.checkpoint?.through ?? plan.sealed.at(-1)?.generation ?? 0;
+  const sealed = plan.sealed.filter(({ generation }) => generation <= through);
+  if (job.checkpoint === undefined) await job.saveCheckpoint({ through, base: plan.base });
+  const root = sealed.length === 0 ? plan.base : await foldAll(parts, job, { ...plan, sealed }, through);
+  const storageSize = target === undefined ? 0 : await targets.measure(target, diskId, root, signal);
+  parts.onCommitting(job.operationId, sealed);
+  return async (em: EntityManager): Promise<PackedMessage> => {
+    if (sealed.length > 0) {
+      const generations = sealed.map(({ generation }) => generation);
+      await replaceWithBase(em, { diskId, base: plan.base, generations, root: root! });
+    } else if (target !== undefined) await assertBase(em, diskId, plan.base);
+    return target === undefined ? packedEmpty : targets.finish(em, target, { root, storageSize });
+  };
+}
+
+/** What is written now counts, and what a dead writer left. */
+async function sealNow(parts: CommitParts, diskId: string, signal: AbortSignal): Promise<void> {
+  const writer = parts.attachments.writerOf(diskId);
+  try {
+    await writer?.seal();
+  } catch (error) {
+    if (error instanceof OverlayFullError) throw new TransientError(error.message, { cause: error });
+    throw new TransientError(`Disk ${diskId} could not be sealed; its connection has ended`, { cause: error });
+  }
+  using _turn = await parts.turns.take(diskId, signal);
+  await settleDisk(parts, diskId, signal);
+}
+
+async function planOf(em: EntityManager, diskId: string): Promise<Plan> {
+  // One transaction at one snapshot is not needed: the effect compares all of it.
+  const [disk] = await query<{ base: string | null; sizeBytes: number }>(
+    em,
+    'select layer_root as base, size::float8 as "sizeBytes" from disks where id = $1',
+    [diskId],
+  );
+  if (disk === undefined) throw notFound('Disk', diskId);
+  const rows = await generationsOf(em, diskId);
+  return { ...disk, sealed: rows.filter(({ state }) => state === 'SEALED') };
+}
+
+async function foldAll(
+  parts: CommitParts,
+  job: RunningJob<CommitPayload, CommitCheckpoint>,
+  { base, sizeBytes, sealed }: Plan,
+  through: number,
+): Promise<string> {
+  const { files, storage, admission } = parts;
+  await using opened = new AsyncDisposableStack();
+  const generations: Generation[] = [];
+  for (const row of sealed)
+    generations.push(opened.use(await openSealedGeneration(files.of(row), row, row.lengthBytes!, job.signal)));
+  // Awaited here: the files are open only inside this function.
+  const { root } = await fold({
+    storage,
+    admission: admission(job),
+    base: base === null ? undefined : parsePageAddress(base),
+    generations,
+    sizeBytes,
+    resume: resumedFrom(job.checkpoint, base),
+    onCheckpoint: ({ root: reached, nextIndex }) =>
+      job.saveCheckpoint({ through, base, fold: { root: reached, nextIndex } }, { pinnedRoots: [reached] }),
+    onProgress: ({ chunksDone, chunksTotal }) =>
+      job.progress({ bytesDone: chunksDone * chunkBytes, bytesTotal: chunksTotal * chunkBytes, phase: 'committing' }),
+    signal: job.signal,
+  });
+  return root;
+}
+
+/** An earlier attempt's work counts when it was over the same base: generations up to the checkpoint's number never change. */
+function resumedFrom(checkpoint: CommitCheckpoint | undefined, base: string | null): FoldCheckpoint | undefined {
+  if (checkpoint?.fold === undefined || checkpoint.base !== base) return undefined;
+  return { root: parsePageAddress(checkpoint.fold.root), nextIndex: checkpoint.fold.nextIndex };
+}
+
+async function assertBase(em: EntityManager, diskId: string, base: string | null): Promise<void> {
+  const [disk] = await query<{ base: string | null }>(em, 'select layer_root as base from disks where id = $1 for share', [
+    diskId,
+  ]);
+  if (disk === undefined) throw new DomainError('NOT_FOUND', `Disk ${diskId} was deleted`);
+  if (disk.base !== base) throw new TransientError(`Disk ${diskId} has changed meanwhile`);
+}

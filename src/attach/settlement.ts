@@ -1,0 +1,200 @@
+// Keeps this machine's disks moving towards their bases: settles what writers left, begins commits of what is sealed, lets files go that
+// commits and deletes have left, and tells live writers of new bases. It runs soon after whatever calls for it, and every few seconds;
+// all that it does is read off rows and files, so that nothing is lost by a crash.
+import { setTimeout as delay } from 'node:timers/promises';
+import { query } from '../db/bound-query.ts';
+import type { JobBell } from '../operations/job-bell.ts';
+import type { Operations } from '../operations/operations.ts';
+import { packedEmpty } from '../operations/pack.ts';
+import type { Turns } from '../platform/turns.ts';
+import type { Attachments } from './attachments.ts';
+import { commitJobKind, type CommitPayload } from './commit.job.ts';
+import { type GenerationRow, generationsOf, generationsOfMachine } from './generation-queries.ts';
+import { removeExpiredSessions } from './session-queries.ts';
+import { isAbandoned, settleDisk, type SettleParts } from './settle.ts';
+
+export interface SettlementParts extends SettleParts {
+  operations: Operations;
+  bell: JobBell;
+  attachments: Attachments;
+  turns: Turns;
+  /** In whose name commits are made. */
+  subjectId: string;
+  intervalMs?: number;
+}
+
+const defaultIntervalMs = 5_000;
+const sweepMs = 60_000;
+/** A file without a row is garbage when it is older: a row may be about to be committed. */
+const garbageAgeMs = 60_000;
+const firstBackOffMs = 10_000;
+const maxBackOffMs = 10 * 60_000;
+
+interface BackOff {
+  untilMs: number;
+  nextMs: number;
+}
+
+export class Settlement implements AsyncDisposable {
+  readonly #parts: SettlementParts;
+  readonly #stop = new AbortController();
+  readonly #running: Promise<unknown>;
+  readonly #subscription: Disposable;
+  /** Commits whose transaction may have been made, by operation. */
+  readonly #committing = new Map<string, readonly GenerationRow[]>();
+  readonly #backOffs = new Map<string, BackOff>();
+  #hinted = Promise.withResolvers<void>();
+  #sweptAtMs = -Infinity;
+
+  /** Runs until it is disposed of. */
+  constructor(parts: SettlementParts) {
+    this.#parts = parts;
+    this.#subscription = parts.bell.subscribe({
+      onWork: () => {},
+      onCancel: () => {},
+      onEnded: (operationId) => this.#ended(operationId),
+    });
+    this.#running = this.#loop();
+  }
+
+  /** Something was sealed, or a writer has gone. */
+  soon = (): void => this.#hinted.resolve();
+
+  /** For the job, before its transaction. */
+  committing = (operationId: string, generations: readonly GenerationRow[]): void => {
+    this.#committing.set(operationId, generations);
+  };
+
+  #ended(operationId: string): void {
+    const generations = this.#committing.get(operationId);
+    if (generations === undefined) return;
+    this.#committing.delete(operationId);
+    this.#afterCommit(generations).catch((error: unknown) => this.#failed(error, 'what a commit left could not be cleared away'));
+  }
+
+  /** The writer moves over first; then the files can go. */
+  async #afterCommit(generations: readonly GenerationRow[]): Promise<void> {
+    const diskId = generations[0]?.diskId;
+    if (diskId === undefined) return;
+    const { attachments, files, turns, fork } = this.#parts;
+    await attachments.writerOf(diskId)?.refresh();
+    using _turn = await turns.take(diskId, this.#stop.signal);
+    const left = await generationsOf(fork(), diskId);
+    const isLeft = (row: GenerationRow) =>
+      left.some(({ generation, writerId }) => generation === row.generation && writerId === row.writerId);
+    const gone = generations.filter((row) => !isLeft(row));
+    await files.remove(gone);
+    if (gone.length === generations.length) this.#backOffs.delete(diskId);
+    else this.#backOff(diskId);
+    // What was sealed meanwhile.
+    if (left.length > 0) this.soon();
+  }
+
+  #backOff(diskId: string): void {
+    const { nextMs } = this.#backOffs.get(diskId) ?? { nextMs: firstBackOffMs };
+    this.#backOffs.set(diskId, { untilMs: performance.now() + nextMs, nextMs: Math.min(nextMs * 2, maxBackOffMs) });
+  }
+
+  async #loop(): Promise<void> {
+    const { signal } = this.#stop;
+    while (!signal.aborted) {
+      this.#hinted = Promise.withResolvers();
+      try {
+        await this.#lookAtAll();
+        if (performance.now() - this.#sweptAtMs > sweepMs) await this.#sweep();
+      } catch (error) {
+        if (!signal.aborted) this.#failed(error, 'disks could not be settled; trying again');
+      }
+      const over = new AbortController();
+      const pause = delay(this.#parts.intervalMs ?? defaultIntervalMs, undefined, {
+        signal: AbortSignal.any([signal, over.signal]),
+      }).catch(() => {});
+      await Promise.race([pause, this.#hinted.promise]);
+      over.abort();
+    }
+  }
+
+  async #lookAtAll(): Promise<void> {
+    const { fork, machineId, attachments } = this.#parts;
+    const rows = await generationsOfMachine(fork(), machineId);
+    for (const [diskId, generations] of Map.groupBy(rows, (row) => row.diskId)) {
+      this.#stop.signal.throwIfAborted();
+      try {
+        await this.#lookAt(diskId, generations);
+      } catch (error) {
+        if (this.#stop.signal.aborted) throw error;
+        this.#backOff(diskId);
+        this.#failed(error, `disk ${diskId} could not be settled`);
+      }
+    }
+    for (const writer of attachments.writers()) if (writer.mayBeOutdated) await writer.refresh();
+  }
+
+  async #lookAt(diskId: string, generations: readonly GenerationRow[]): Promise<void> {
+    if ((this.#backOffs.get(diskId)?.untilMs ?? 0) > performance.now()) return;
+    if (generations.some((row) => isAbandoned(this.#parts, row))) {
+      using _turn = await this.#parts.turns.take(diskId, this.#stop.signal);
+      await settleDisk(this.#parts, diskId, this.#stop.signal);
+    } else if (!generations.some(({ state }) => state === 'SEALED')) return;
+    await this.#beginCommit(diskId);
+  }
+
+  /** Unless one is there that has not ended. */
+  async #beginCommit(diskId: string): Promise<void> {
+    const { fork, operations, machineId, subjectId } = this.#parts;
+    const kind = commitJobKind(machineId);
+    const there = await query(
+      fork(),
+      `select operation_id from jobs where kind = $1 and payload ->> 'diskId' = $2 and payload -> 'target' is null limit 1`,
+      [kind, diskId],
+    );
+    if (there.length > 0) return;
+    const payload: CommitPayload = { diskId };
+    await operations.beginOwn(subjectId, async (em) => {
+      const [disk] = await query<{ folderId: string }>(em, 'select folder_id as "folderId" from disks where id = $1', [diskId]);
+      return {
+        folderId: disk?.folderId ?? '',
+        // Its own: clients list the operations of the disk, and did not ask for this one.
+        resourceId: `commit/${diskId}`,
+        description: 'Commit disk',
+        metadata: packedEmpty,
+        job: { kind, payload },
+      };
+    });
+  }
+
+  /** Files that no row names, of writers that are gone or are past them; and rows of sessions of machines that died. */
+  async #sweep(): Promise<void> {
+    const { fork, files, machineId, attachments } = this.#parts;
+    // Files first: what is made after this look is not in the list.
+    const found = await files.list();
+    const rows = await generationsOfMachine(fork(), machineId);
+    const named = new Set(rows.map((row) => files.of(row)));
+    const garbage = found.filter(
+      (each) => !named.has(each.file) && each.ageMs > garbageAgeMs && !attachments.mayWriteTo(each.diskId, each),
+    );
+    await files.remove(garbage);
+    const there = new Set(found.map(({ file }) => file));
+    for (const row of rows) {
+      if (!there.has(files.of(row)) && !attachments.mayWriteTo(row.diskId, row)) {
+        this.#parts.log.error(
+          { diskId: row.diskId, generation: row.generation, file: files.of(row) },
+          'a file that holds what was written to a disk is missing',
+        );
+      }
+    }
+    await removeExpiredSessions(fork());
+    this.#sweptAtMs = performance.now();
+  }
+
+  #failed(error: unknown, message: string): void {
+    if (!this.#stop.signal.aborted) this.#parts.log.warn({ err: error }, message);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort(new Error('the service is stopping'));
+    this.#subscription[Symbol.dispose]();
+    this.#hinted.resolve();
+    await this.#running;
+  }
+}
