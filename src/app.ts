@@ -3,10 +3,11 @@
 import { mkdir, rm } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
+import { attachedContents } from './attach/disk-contents.ts';
+import { type BlockAccess, commitKindLabel, startBlockAccess } from './block-access.ts';
 import { openCertificates } from './certificates.ts';
 import type { Config } from './config.ts';
 import { openDatabase } from './database.ts';
-import { noContents } from './disks/disk-contents.ts';
 import { Admissions } from './gc/admission.ts';
 import { ensureAdminKey } from './iam/admin-key.ts';
 import { keepAdminToken } from './iam/admin-token.ts';
@@ -31,7 +32,7 @@ import { createLog, type Log } from './platform/log.ts';
 import { Metrics } from './platform/metrics.ts';
 import { replaceFile } from './platform/replace-file.ts';
 import { deleteJob } from './resources/delete.job.ts';
-import { startServers } from './servers.ts';
+import { type Servers, startServers } from './servers.ts';
 import { snapshotResource } from './snapshots/snapshot-resource.ts';
 import { UrlPolicy } from './sources/url-policy.ts';
 import type { OnCorrupt } from './storage/damage.ts';
@@ -40,7 +41,7 @@ import { openStore } from './store.ts';
 export interface App extends AsyncDisposable {
   readonly dataDirectory: string;
   readonly folderId: string;
-  readonly addresses: { grpc: string | undefined; tls: string | undefined; http: string };
+  readonly addresses: Servers['addresses'] & BlockAccess['addresses'];
   /** Resolves when a part that the service cannot live without has ended by itself. */
   readonly failed: Promise<Error>;
 }
@@ -70,6 +71,10 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
   const bell = new JobBell(fork);
   const maintenance = undo.use(new Maintenance({ url: database.url, fork, storage, log, metrics }));
   const operations = new Operations({ bell, fork, onFreed: () => maintenance.freed() });
+  // Disks are never CREATING: their deletes take no job.
+  const deleteJobs = [deleteJob(imageResource, operations), deleteJob(snapshotResource, operations)];
+  const jobKinds = [importJobKind, poolJobKind, ...deleteJobs.map(({ kind }) => kind), commitKindLabel];
+  const jobMetrics = heardOf(createJobMetrics(metrics, jobKinds), maintenance);
   let warmUp = (): void => {};
   if (config.roles.has('worker')) {
     const spoolDirectory = await emptyFolder(file('spool'));
@@ -91,12 +96,6 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
       checkpointIntervalMs: 2_000,
     };
     maintenance.start(config);
-    // Disks are never CREATING: their deletes take no job.
-    const deleteJobs = [deleteJob(imageResource, operations), deleteJob(snapshotResource, operations)];
-    const jobMetrics = heardOf(
-      createJobMetrics(metrics, [importJobKind, poolJobKind, ...deleteJobs.map(({ kind }) => kind)]),
-      maintenance,
-    );
     // Two runners: a delete does not wait behind imports.
     for (const [jobHandlers, concurrency, listenUrl] of [
       [[importJob(importParts), poolJob(storage)], config.jobConcurrency, database.url],
@@ -108,6 +107,11 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
     const onError = (error: unknown): void => log.warn({ err: error }, 'old operations could not be removed');
     undo.use(untilDisposed((ended) => keepHistoryShort(fork, ended, { onError })));
   }
+  const blockParts = { config, ids, fork, storage, authority, certificates, bell, operations, jobMetrics, metrics, log };
+  const blockAccess =
+    config.roles.has('nbd') || config.roles.has('worker')
+      ? undo.use(await startBlockAccess({ ...blockParts, dataFolder: folder.path, databaseUrl: database.url }))
+      : undefined;
   const servers = undo.use(
     await startServers({
       config,
@@ -118,16 +122,18 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
       operations,
       urlPolicy,
       certificates,
-      contents: noContents,
+      contents: attachedContents,
+      exportUris: (name) => blockAccess?.uris(name) ?? [],
       storage,
       maintenance,
     }),
   );
+  const addresses = { nbd: undefined, nbd_socket: undefined, ...blockAccess?.addresses, ...servers.addresses };
   const bootstrap = {
     cloud_id: ids.cloudId,
     folder_id: ids.folderId,
     service_account_id: ids.serviceAccountId,
-    addresses: servers.addresses,
+    addresses,
   };
   await replaceFile(file('bootstrap.json'), `${JSON.stringify(bootstrap, undefined, 2)}\n`, 0o644);
   servers.setReady();
@@ -137,7 +143,7 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
   return {
     dataDirectory: folder.path,
     folderId: ids.folderId,
-    addresses: servers.addresses,
+    addresses,
     failed: database.failed,
     [Symbol.asyncDispose]: () => stack.disposeAsync(),
   };

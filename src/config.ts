@@ -38,15 +38,23 @@ const schema = z.object({
     .regex(/^postgres(ql)?:\/\//, 'must be a postgres:// or postgresql:// URL')
     .optional(),
   /** What this process does. */
-  OBRAZ_ROLES: commaSeparated('api,worker').pipe(z.array(z.enum(roles)).min(1)),
+  OBRAZ_ROLES: commaSeparated('api,worker,nbd').pipe(z.array(z.enum(roles)).min(1)),
   /** gRPC without TLS: keep it on loopback. */
   OBRAZ_GRPC_ADDRESS: address('127.0.0.1:50051'),
   /** gRPC over TLS, for the SDKs and Terraform. */
   OBRAZ_TLS_ADDRESS: address('127.0.0.1:8443'),
   /** Health and metrics over HTTP. */
   OBRAZ_HTTP_ADDRESS: address('127.0.0.1:8080'),
-  /** Block access; not served yet. */
+  /** Block access over TCP; what is not loopback needs OBRAZ_NBD_CLIENT_CA_FILE. (The socket nbd.sock in the data folder is always there.) */
   OBRAZ_NBD_ADDRESS: address('127.0.0.1:10809'),
+  /** PEM of the authorities that sign the certificates of NBD clients. With it NBD over TCP is served over TLS to those clients alone. */
+  OBRAZ_NBD_CLIENT_CA_FILE: z.string().min(1).optional(),
+  /** Memory for blocks of images and disks that were read, bytes. */
+  OBRAZ_BLOCK_CACHE_BYTES: z.coerce
+    .number()
+    .int()
+    .min(16 * 1024 * 1024)
+    .default(256 * 1024 * 1024),
   /** host:port that endpoint discovery names instead of the address that the caller used. */
   OBRAZ_PUBLIC_ADDRESS: addressText.optional(),
   /** Names and addresses that the server certificate covers besides localhost, 127.0.0.1, ::1 and the host name. */
@@ -85,6 +93,8 @@ export interface Config {
   grpcAddress: string;
   tlsAddress: string;
   httpAddress: string;
+  nbd: { address: string; clientAuthorityFile: string | undefined };
+  blockCacheBytes: number;
   publicAddress: string | undefined;
   tls: { names: string[]; certificateFile: string | undefined; keyFile: string | undefined };
   import: {
@@ -132,6 +142,8 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
     grpcAddress: value.OBRAZ_GRPC_ADDRESS,
     tlsAddress: value.OBRAZ_TLS_ADDRESS,
     httpAddress: value.OBRAZ_HTTP_ADDRESS,
+    nbd: { address: value.OBRAZ_NBD_ADDRESS, clientAuthorityFile: value.OBRAZ_NBD_CLIENT_CA_FILE },
+    blockCacheBytes: value.OBRAZ_BLOCK_CACHE_BYTES,
     publicAddress: value.OBRAZ_PUBLIC_ADDRESS,
     tls: { names: value.OBRAZ_TLS_NAMES, certificateFile: value.OBRAZ_TLS_CERT_FILE, keyFile: value.OBRAZ_TLS_KEY_FILE },
     import: {

@@ -6,6 +6,7 @@ import { type Command, UsageError } from './commands/command.ts';
 import { gc } from './commands/gc.ts';
 import { helpOfAll, helpOfGroup, helpOfOne } from './commands/help.ts';
 import { migrate } from './commands/migrate.ts';
+import { nbdAttach, nbdList } from './commands/nbd.ts';
 import { quotaList } from './commands/quota-list.ts';
 import { quotaSet } from './commands/quota-set.ts';
 import { scrub } from './commands/scrub.ts';
@@ -19,6 +20,8 @@ const commands: Readonly<Record<string, Command>> = {
   scrub,
   'quota list': quotaList,
   'quota set': quotaSet,
+  'nbd attach': nbdAttach,
+  'nbd list': nbdList,
   migrate,
   token,
 };

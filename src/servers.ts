@@ -1,5 +1,6 @@
 // What listens: gRPC with and without TLS, and HTTP. Which service is made of which parts is read off `services`.
 import type { EntityManager } from '@mikro-orm/postgresql';
+import { AttachServiceService } from '../generated/obraz/v1/attach.ts';
 import { MaintenanceServiceService } from '../generated/obraz/v1/maintenance.ts';
 import { ProgressServiceService } from '../generated/obraz/v1/progress.ts';
 import { QuotaAdminServiceService } from '../generated/obraz/v1/quota_admin.ts';
@@ -17,6 +18,7 @@ import { OperationServiceService } from '../generated/yandex/cloud/operation/ope
 import { QuotaLimitServiceService } from '../generated/yandex/cloud/quotamanager/v1/quota_limit_service.ts';
 import { CloudServiceService } from '../generated/yandex/cloud/resourcemanager/v1/cloud_service.ts';
 import { FolderServiceService } from '../generated/yandex/cloud/resourcemanager/v1/folder_service.ts';
+import { attachMethods } from './attach/methods.ts';
 import type { Certificates } from './certificates.ts';
 import type { Config } from './config.ts';
 import { diskTypeMethods, zoneMethods } from './catalog/methods.ts';
@@ -66,6 +68,8 @@ export interface ServerParts {
   contents: DiskContents;
   storage: Storage;
   maintenance: Maintenance;
+  /** NBD URIs that open an export of this process. */
+  exportUris: (exportName: string) => string[];
   certificates: Certificates;
 }
 
@@ -98,6 +102,7 @@ function services(server: ServerParts, parts: ServiceParts): Service[] {
     implement(ZoneServiceService, zoneMethods(), parts),
     implement(OperationServiceService, operationMethods({ operations, findOperation }), parts),
     implement(ProgressServiceService, progressMethods({ findOperation }), parts),
+    implement(AttachServiceService, attachMethods({ authority, uris: server.exportUris }), parts),
     implement(IamTokenServiceService, iamTokenMethods({ authority }), parts),
     implement(ApiEndpointServiceService, apiEndpointMethods({ publicAddress: config.publicAddress }), parts),
     implement(FolderServiceService, folderMethods(), parts),
@@ -154,7 +159,11 @@ export async function startServers(server: ServerParts): Promise<Servers> {
         }),
       )
     : undefined;
-  certificates.onRenewed = (certificate) => grpc?.replaceCertificate(certificate);
+  const before = certificates.onRenewed;
+  certificates.onRenewed = (certificate) => {
+    before(certificate);
+    grpc?.replaceCertificate(certificate);
+  };
   const stack = undo.move();
   return {
     addresses: { grpc: grpc?.plaintextAddress, tls: grpc?.tlsAddress, http: http.address },

@@ -16,10 +16,12 @@ export async function openStore(
   onCorrupt?: OnCorrupt,
 ): Promise<Storage & { directory: string }> {
   const directory = path.resolve(config.blobDirectory ?? defaultDirectory);
-  const storage = await openStorage({ directory, onCorrupt }).catch((error: unknown) => {
-    if (error instanceof StoreFormatError) throw new StartError(error.message, { cause: error });
-    throw error;
-  });
+  const storage = await openStorage({ directory, onCorrupt, cachedBlockBytes: config.blockCacheBytes }).catch(
+    (error: unknown) => {
+      if (error instanceof StoreFormatError) throw new StartError(error.message, { cause: error });
+      throw error;
+    },
+  );
   const expected = await addSecret(database.fork(), 'store-id', storage.storeId);
   if (expected !== storage.storeId) {
     await storage[Symbol.asyncDispose]();

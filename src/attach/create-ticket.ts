@@ -28,16 +28,10 @@ export const createTicket =
   };
 
 function parseMode(mode: AttachMode): SessionMode | undefined {
-  switch (mode) {
-    case AttachMode.ATTACH_MODE_UNSPECIFIED:
-      return undefined;
-    case AttachMode.ATTACH_MODE_READ_WRITE:
-      return 'READ_WRITE';
-    case AttachMode.ATTACH_MODE_READ_ONLY:
-      return 'READ_ONLY';
-    default:
-      throw invalidArgument('mode', `there is no mode ${mode}`);
-  }
+  if (mode === AttachMode.ATTACH_MODE_UNSPECIFIED) return undefined;
+  if (mode === AttachMode.ATTACH_MODE_READ_WRITE) return 'READ_WRITE';
+  if (mode === AttachMode.ATTACH_MODE_READ_ONLY) return 'READ_ONLY';
+  throw invalidArgument('mode', `there is no mode ${mode}`);
 }
 
 function parseLifetime(lifetime: CreateTicketRequest['lifetime']): number {

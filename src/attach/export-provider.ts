@@ -3,7 +3,7 @@
 //   <id>                             that resource, a disk for writing: on a Unix socket of this user for the admin, and for a client whose
 //                                    certificate names a service account for that account
 //   <id>/ro                          the same, for reading
-// Nobody learns from a refusal whether something exists that he may not open.
+// Whoever shows neither is told nothing of what there is.
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { type ExportInfo, type ExportProvider, ExportRefused, type NbdPeer } from '../nbd/export-provider.ts';
 import { DomainError, TransientError } from '../platform/errors.ts';

@@ -50,7 +50,8 @@ export async function eitherWay<Answer>(config: Config, signal: AbortSignal, way
   return await ways.alone(parts);
 }
 
-async function findService(config: Config): Promise<RunningService> {
+/** The service that has the data folder. @throws StartError when there is none, or it serves no API. */
+export async function findService(config: Config): Promise<RunningService> {
   const { Metadata: GrpcMetadata, credentials } = await import('@grpc/grpc-js');
   const bootstrap = JSON.parse(await readDataFile(config, 'bootstrap.json')) as Bootstrap;
   const address = bootstrap.addresses.grpc;

@@ -41,6 +41,8 @@ function banner({ addresses, dataDirectory, folderId }: App): string {
     ...(addresses.grpc === undefined ? [] : [`  gRPC         ${addresses.grpc}  (no TLS)`]),
     ...(addresses.tls === undefined ? [] : [`  gRPC, TLS    ${addresses.tls}  (authority: ${dataDirectory}/ca.pem)`]),
     `  HTTP         ${addresses.http}  (/healthz, /readyz, /metrics)`,
+    ...(addresses.nbd === undefined ? [] : [`  NBD          ${addresses.nbd}  (exports: obraz nbd attach <id>)`]),
+    ...(addresses.nbd_socket === undefined ? [] : [`  NBD, local   ${addresses.nbd_socket}`]),
     `  data         ${dataDirectory}`,
   ];
   if (addresses.grpc !== undefined) {

@@ -49,6 +49,7 @@ class Run implements AsyncDisposable {
         OBRAZ_GRPC_ADDRESS: '127.0.0.1:0',
         OBRAZ_TLS_ADDRESS: '127.0.0.1:0',
         OBRAZ_HTTP_ADDRESS: '127.0.0.1:0',
+        OBRAZ_NBD_ADDRESS: '127.0.0.1:0',
         ...environment,
       },
     });

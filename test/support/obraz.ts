@@ -15,7 +15,7 @@ export interface Bootstrap {
   cloud_id: string;
   folder_id: string;
   service_account_id: string;
-  addresses: { grpc: string; tls: string; http: string };
+  addresses: { grpc: string; tls: string; http: string; nbd?: string; nbd_socket?: string };
 }
 
 const repository = path.resolve(import.meta.dirname, '../..');
@@ -54,6 +54,7 @@ export class Obraz implements AsyncDisposable {
         OBRAZ_GRPC_ADDRESS: '127.0.0.1:0',
         OBRAZ_TLS_ADDRESS: '127.0.0.1:0',
         OBRAZ_HTTP_ADDRESS: '127.0.0.1:0',
+        OBRAZ_NBD_ADDRESS: '127.0.0.1:0',
         OBRAZ_IMPORT_ALLOW: '127.0.0.1/32',
         ...options.environment,
       },

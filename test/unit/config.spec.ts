@@ -8,7 +8,7 @@ describe('readConfig', () => {
     expect(config.grpcAddress).to.equal('127.0.0.1:50051');
     expect(config.tlsAddress).to.equal('127.0.0.1:8443');
     expect(config.httpAddress).to.equal('127.0.0.1:8080');
-    expect([...config.roles]).to.deep.equal(['api', 'worker']);
+    expect([...config.roles]).to.deep.equal(['api', 'worker', 'nbd']);
     expect(config.import.publicPorts).to.deep.equal([80, 443]);
   });
 

@@ -1,6 +1,6 @@
 import { generateKeyPairSync, sign, verify } from 'node:crypto';
 import { expect } from 'chai';
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { isTicket, readTicket, type TicketClaims, type TicketKeys, writeTicket } from '../../../src/attach/ticket.ts';
 
 const newKeys = (keyId = '1'): TicketKeys => {
@@ -43,17 +43,21 @@ describe('tickets', () => {
   it('are worth nothing when any character is another', () => {
     const ticket = writeTicket(claims, keys);
     fc.assert(
-      fc.property(fc.nat(ticket.length - 1), fc.constantFrom(...'AZaz09_-.=+/ é'), (at, character) => {
-        fc.pre(ticket[at] !== character);
-        const altered = ticket.slice(0, at) + character + ticket.slice(at + 1);
-        expect(readTicket(altered, keys, nowMs)).to.equal(undefined);
-      }),
+      fc.property(
+        fc.nat(ticket.length - 1),
+        fc.constantFrom('A', 'Z', 'a', 'z', '0', '9', '_', '-', '.', '=', '+', '/', ' ', 'é'),
+        (at, character) => {
+          fc.pre(ticket[at] !== character);
+          const altered = ticket.slice(0, at) + character + ticket.slice(at + 1);
+          expect(readTicket(altered, keys, nowMs)).to.equal(undefined);
+        },
+      ),
     );
   });
 
   it('are told from whatever else a client may send', () => {
     fc.assert(
-      fc.property(fc.string({ unit: 'binary', maxLength: 5000 }), (text) => {
+      fc.property(fc.string({ unit: 'binary', maxLength: 1100 }), (text) => {
         expect(readTicket(text, keys, nowMs)).to.equal(undefined);
       }),
     );

@@ -1,0 +1,175 @@
+// Block access, put together: what is open, what moves disks towards their bases, the runner of this machine's commits, and the NBD server on
+// its addresses. A process without the nbd role opens nothing, but commits what its machine holds.
+import { readFile } from 'node:fs/promises';
+import { isIPv4 } from 'node:net';
+import path from 'node:path';
+import type { EntityManager } from '@mikro-orm/postgresql';
+import { Attachments } from './attach/attachments.ts';
+import { captureTargets } from './attach/capture-targets.ts';
+import { commitJob } from './attach/commit.job.ts';
+import { exportProvider } from './attach/export-provider.ts';
+import { GenerationFiles } from './attach/generation-files.ts';
+import { readMachineId } from './attach/machine-id.ts';
+import { removeSessionsOfMachine } from './attach/session-queries.ts';
+import { Settlement } from './attach/settlement.ts';
+import type { Certificates } from './certificates.ts';
+import type { Config } from './config.ts';
+import { Admissions } from './gc/admission.ts';
+import type { BootstrapIds } from './iam/bootstrap.ts';
+import type { TokenAuthority } from './iam/tokens.ts';
+import { type NbdServer, startNbdServer } from './nbd/server.ts';
+import type { NbdTlsCredentials } from './nbd/start-tls.ts';
+import type { JobBell } from './operations/job-bell.ts';
+import type { Operations } from './operations/operations.ts';
+import { Runner } from './operations/runner.ts';
+import type { JobMetrics } from './operations/runner-parts.ts';
+import { parseAddress } from './platform/address.ts';
+import type { Log } from './platform/log.ts';
+import type { Metrics } from './platform/metrics.ts';
+import { StartError } from './platform/start-error.ts';
+import { Turns } from './platform/turns.ts';
+import type { Storage } from './storage/open.ts';
+
+export interface BlockAccessParts {
+  config: Config;
+  dataFolder: string;
+  databaseUrl: string;
+  ids: BootstrapIds;
+  fork: () => EntityManager;
+  storage: Storage;
+  authority: TokenAuthority;
+  certificates: Certificates;
+  bell: JobBell;
+  operations: Operations;
+  jobMetrics: JobMetrics;
+  metrics: Metrics;
+  log: Log;
+}
+
+export interface BlockAccess extends AsyncDisposable {
+  readonly addresses: { nbd: string | undefined; nbd_socket: string | undefined };
+  /** NBD URIs of an export, the local socket's first. */
+  uris(exportName: string): string[];
+}
+
+/** The label of its jobs in metrics: the kind itself names the machine. */
+export const commitKindLabel = 'disk.commit';
+const commitsAtOnce = 2;
+/** Of macOS, which has the shorter ones. */
+const maxSocketPathBytes = 103;
+
+/** @throws StartError when an address cannot be listened on, or is not loopback and has no authority for its clients. */
+export async function startBlockAccess(parts: BlockAccessParts): Promise<BlockAccess> {
+  const { config, dataFolder, ids, fork, storage, bell, operations, log } = parts;
+  const machineId = await readMachineId(path.join(dataFolder, 'machine-id'));
+  // The processes that had them are dead: this one holds the folder's lock.
+  await removeSessionsOfMachine(fork(), machineId);
+  const files = await GenerationFiles.open(dataFolder, ids.cloudId);
+  await using undo = new AsyncDisposableStack();
+  const turns = new Turns();
+  let settlement: Settlement | undefined;
+  const attachments = undo.use(
+    new Attachments({ fork, storage, files, machineId, turns, log, onSealed: () => settlement?.soon() }),
+  );
+  const { isWriting } = attachments;
+  const shared = { fork, files, machineId, isWriting, log, attachments, turns };
+  settlement = undo.use(new Settlement({ ...shared, operations, bell, subjectId: ids.serviceAccountId }));
+  const admissions = new Admissions({ fork });
+  const handler = commitJob({
+    ...shared,
+    storage,
+    admission: (writer) => admissions.of(writer),
+    targets: captureTargets(fork, storage.layers),
+    commitTurns: new Turns(),
+    onCommitting: settlement.committing,
+  });
+  const runner = new Runner({
+    fork,
+    bell,
+    handlers: [handler],
+    concurrency: commitsAtOnce,
+    log,
+    metrics: labelled(parts.jobMetrics),
+    // One connection that listens is enough for a process: with the worker role there is one.
+    ...(config.roles.has('worker') ? {} : { listenUrl: parts.databaseUrl }),
+  });
+  undo.use(runner).start();
+  observe(parts.metrics, attachments);
+  const server = config.roles.has('nbd') ? undo.use(await startServer(parts, attachments)) : undefined;
+  const socket = server?.addresses.find((address) => address.includes('/'));
+  const nbd = server?.addresses.at(-1);
+  const hasTls = config.nbd.clientAuthorityFile !== undefined;
+  const stack = undo.move();
+  return {
+    addresses: { nbd, nbd_socket: socket },
+    uris: (exportName) => [
+      ...(socket === undefined ? [] : [`nbd+unix:///${exportName}?socket=${encodeURIComponent(socket).replaceAll('%2F', '/')}`]),
+      ...(nbd === undefined ? [] : [`${hasTls ? 'nbds' : 'nbd'}://${nbd}/${exportName}`]),
+    ],
+    [Symbol.asyncDispose]: () => stack.disposeAsync(),
+  };
+}
+
+async function startServer(parts: BlockAccessParts, attachments: Attachments): Promise<NbdServer> {
+  const { config, dataFolder, ids, fork, authority, certificates, metrics, log } = parts;
+  const { address, clientAuthorityFile } = config.nbd;
+  const clientAuthority = await readAuthority(clientAuthorityFile);
+  if (clientAuthority === undefined && !isLoopback(parseAddress(address).host)) {
+    throw new StartError(
+      `OBRAZ_NBD_ADDRESS: ${address} is not loopback: NBD is served there to clients with certificates alone. Name their authority with OBRAZ_NBD_CLIENT_CA_FILE, or listen on 127.0.0.1`,
+    );
+  }
+  const credentials = ({ certificate, key }: Certificates['current']): NbdTlsCredentials => ({
+    certificate,
+    key,
+    ...(clientAuthority === undefined ? {} : { clientAuthority }),
+  });
+  const socket = path.join(dataFolder, 'nbd.sock');
+  const hasSocket = Buffer.byteLength(socket) <= maxSocketPathBytes;
+  if (!hasSocket) log.warn({ socket }, 'the path is too long for a socket: block access is over TCP alone');
+  const server = await startNbdServer({
+    endpoints: [
+      ...(hasSocket ? [{ address: socket, tls: 'off' } as const] : []),
+      { address, tls: clientAuthority === undefined ? 'off' : 'required' },
+    ],
+    provider: exportProvider({ fork, attachments, keys: authority, adminId: ids.serviceAccountId }),
+    tls: credentials(certificates.current),
+    onError: (error) => log.error({ err: error }, 'an NBD export failed'),
+    onOpened: ({ id, peer }) => log.info({ connection: id, peer: peer.remoteAddress }, 'an export was opened'),
+    onClosed: ({ id, peer }, reason) => log.info({ connection: id, peer: peer.remoteAddress, reason }, 'an export was closed'),
+  });
+  const before = certificates.onRenewed;
+  certificates.onRenewed = (certificate) => {
+    before(certificate);
+    server.replaceTls(credentials(certificate));
+  };
+  metrics.observedGauge(
+    { name: 'obraz_nbd_connections', help: 'NBD connections, with those that have nothing open yet.' },
+    () => server.connectionCount,
+  );
+  return server;
+}
+
+async function readAuthority(file: string | undefined): Promise<string | undefined> {
+  if (file === undefined) return undefined;
+  try {
+    return await readFile(file, 'utf8');
+  } catch (error) {
+    throw new StartError(`OBRAZ_NBD_CLIENT_CA_FILE: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'));
+
+function observe(metrics: Metrics, attachments: Attachments): void {
+  metrics.observedGauge(
+    { name: 'obraz_attach_sessions', help: 'Disks, images and snapshots that are open here.' },
+    () => attachments.count,
+  );
+}
+
+const labelled = (metrics: JobMetrics): JobMetrics => ({
+  claimed: (_kind, waitedMs) => metrics.claimed?.(commitKindLabel, waitedMs),
+  started: () => metrics.started?.(commitKindLabel),
+  left: (_kind, outcome, durationMs) => metrics.left?.(commitKindLabel, outcome, durationMs),
+});
