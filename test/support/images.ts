@@ -102,6 +102,8 @@ export async function qemuIo(path: string, format: string, commands: readonly st
   for (let at = 0; at < commands.length; at += 500) {
     const batch = commands.slice(at, at + 500).flatMap((command) => ['-c', command]);
     const { stdout } = await run('qemu-io', ['-f', format, ...options, ...batch, path], {
+      // Where an `abort` may leave its core.
+      cwd: root,
       timeout: 120_000,
       maxBuffer: 64 * 1024 * 1024,
     });

@@ -11,6 +11,10 @@ export interface Qcow2Recipe {
   extendedL2?: boolean;
   lazyRefcounts?: boolean;
   refcountBits?: number;
+  /** The writer is killed at the end: with lazy refcounts the dirty bit stays set. */
+  aborted?: boolean;
+  /** Persistent bitmaps: a header extension, and clusters that are no guest's. */
+  bitmaps?: boolean;
   preallocation?: 'off' | 'metadata' | 'falloc' | 'full';
   /**
    * converted   written in guest order by qemu-img convert
@@ -98,7 +102,7 @@ function commands(recipe: Qcow2Recipe, count: number, seed: number, touched: Set
 
 /** The path of the image. */
 export const makeQcow2 = (recipe: Qcow2Recipe): Promise<string> =>
-  cachedFile({ qcow2: recipe, revision: 4 }, async (path) => {
+  cachedFile({ qcow2: recipe, revision: 5 }, async (path) => {
     if (recipe.layout === 'converted') {
       const raw = scratchPath();
       try {
@@ -121,6 +125,22 @@ export const makeQcow2 = (recipe: Qcow2Recipe): Promise<string> =>
         await qemuIo(image, 'qcow2', commands(recipe, 40, recipe.seed + 1, touched), '-d', 'unmap');
         await qemuImg('snapshot', '-c', 'second', image);
         await qemuIo(image, 'qcow2', commands(recipe, 20, recipe.seed + 2, touched), '-d', 'unmap');
+      }
+      if (recipe.bitmaps) for (const name of ['one', 'two']) await qemuImg('bitmap', '--add', image, name);
+      if (recipe.bitmaps) await qemuIo(image, 'qcow2', commands(recipe, 20, recipe.seed + 3, touched), '-d', 'unmap');
+      if (recipe.aborted) {
+        // The signal is the end that is meant.
+        const killed = qemuIo(
+          image,
+          'qcow2',
+          [...commands(recipe, 20, recipe.seed + 4, touched), 'flush', 'abort'],
+          '-d',
+          'unmap',
+        );
+        await killed.then(
+          () => Promise.reject(new Error('qemu-io outlived its abort')),
+          (error: { signal?: string }) => (error.signal === 'SIGABRT' ? undefined : Promise.reject(error as Error)),
+        );
       }
       await rename(image, path);
     } finally {
@@ -160,7 +180,11 @@ export function qcow2Matrix(): Qcow2Recipe[] {
       );
     for (const preallocation of ['metadata', 'falloc', 'full'] as const)
       for (const layout of ['converted', 'shuffled'] as const) recipes.push({ sizeBytes, clusterBytes, preallocation, layout });
-    recipes.push({ sizeBytes, clusterBytes, lazyRefcounts: true, layout: 'shuffled' });
+    recipes.push(
+      { sizeBytes, clusterBytes, lazyRefcounts: true, layout: 'shuffled' },
+      { sizeBytes, clusterBytes, lazyRefcounts: true, aborted: true, layout: 'shuffled' },
+      { sizeBytes, clusterBytes, bitmaps: true, layout: 'snapshots' },
+    );
     if (clusterBytes >= 16 * KiB) {
       const extended = l2Coverage(clusterBytes, 16);
       for (const size of [...sizesAround(clusterBytes), ...(extended <= 1024 * MiB ? sizesAround(extended) : [])])
@@ -171,6 +195,15 @@ export function qcow2Matrix(): Qcow2Recipe[] {
       recipes.push({ sizeBytes, clusterBytes, extendedL2: true, preallocation: 'metadata', layout: 'shuffled' });
     }
   }
+  // The sizes in between, in fewer ways.
+  for (const clusterBytes of [11, 13, 15, 18, 20].map((bits) => 2 ** bits))
+    for (const sizeBytes of [...sizesAround(clusterBytes), 5 * MiB + 3 * 512])
+      recipes.push(
+        { sizeBytes, clusterBytes, layout: 'shuffled' },
+        { sizeBytes, clusterBytes, packed: 'zlib', layout: 'converted' },
+        { sizeBytes, clusterBytes, packed: 'zstd', layout: 'snapshots' },
+        ...(clusterBytes >= 16 * KiB ? ([{ sizeBytes, clusterBytes, extendedL2: true, layout: 'shuffled' }] as const) : []),
+      );
   for (const refcountBits of [1, 2, 4, 8, 16, 32, 64])
     for (const layout of ['converted', 'shuffled'] as const)
       recipes.push({ sizeBytes: 3 * MiB + 512, clusterBytes: 64 * KiB, refcountBits, layout });

@@ -59,11 +59,16 @@ const around = (boundary: number): number[] => [boundary - 512, boundary, bounda
 
 function matrix(
   driver: SparseRecipe['driver'],
-  variants: { options: string; canShuffle: boolean }[],
+  /** `few`: what changes nothing but the descriptor. */
+  variants: { options: string; canShuffle: boolean; few?: boolean }[],
   boundaries: number[],
 ): SparseRecipe[] {
   const recipes: Omit<SparseRecipe, 'seed'>[] = [];
-  for (const { options, canShuffle } of variants) {
+  for (const { options, canShuffle, few } of variants) {
+    if (few === true) {
+      for (const sizeBytes of [512, 5 * MiB + 1536]) recipes.push({ driver, options, sizeBytes, layout: 'converted' });
+      continue;
+    }
     for (const sizeBytes of new Set(boundaries.flatMap(around)))
       recipes.push({ driver, options, sizeBytes, layout: 'converted' });
     for (const holes of ['none', 'both-ends', 'alternating'] as const)
@@ -82,6 +87,13 @@ export const vmdkMatrix = (): SparseRecipe[] =>
       { options: 'subformat=monolithicSparse', canShuffle: true },
       { options: 'subformat=monolithicSparse,zeroed_grain=on', canShuffle: true },
       { options: 'subformat=streamOptimized', canShuffle: false },
+      ...['buslogic', 'lsilogic', 'legacyESX'].map((adapter) => ({
+        options: `subformat=monolithicSparse,adapter_type=${adapter}`,
+        canShuffle: true,
+        few: true,
+      })),
+      { options: 'subformat=streamOptimized,adapter_type=lsilogic,hwversion=21,toolsversion=1', canShuffle: false, few: true },
+      { options: 'subformat=monolithicSparse,compat6=on', canShuffle: true, few: true },
     ],
     // A sector, a grain, a chunk, a grain table's 32 MiB, and sixteen of them.
     [512, 64 * KiB, 4 * MiB, 32 * MiB, 512 * MiB],

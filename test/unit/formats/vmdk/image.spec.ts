@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { rm, writeFile } from 'node:fs/promises';
+import { readFile, rm, writeFile } from 'node:fs/promises';
 import { diskImageReader } from '../../../../src/formats/disk-image-reader.ts';
 import { openDiskImage } from '../../../../src/formats/open.ts';
 import { type ByteSource, memorySource, readBytes } from '../../../../src/platform/byte-source.ts';
@@ -45,6 +45,29 @@ describe('a stream-optimized VMDK as VMware writes it', () => {
   it('is read by its footer, its markers and its directory at the end', async () => {
     const bytes = vmdkFile({ grains, zeroGrains: true });
     expect((await guestOf(bytes)).equals(guest(4 * 2 ** 20, grains))).to.equal(true);
+  });
+
+  it('is read the same by qemu-img where VirtualBox has rounded the capacity up to a grain, but for the rest of the grain', async function () {
+    requireQemuImg(this);
+    for (const sizeBytes of [20 * grainBytes + 512, 20 * grainBytes + 33 * 1024]) {
+      const data = new Map([
+        [0, text(0)],
+        [20, text(20)],
+      ]);
+      const bytes = vmdkFile({ sizeBytes, grains: data });
+      const path = scratchPath();
+      await writeFile(path, bytes);
+      try {
+        const ours = await guestOf(bytes);
+        expect(ours).to.have.length(sizeBytes);
+        await using raw = await rawOf(path, 'vmdk');
+        const theirs = await readFile(raw.path);
+        expect(theirs).to.have.length(21 * grainBytes);
+        expect(theirs.subarray(0, sizeBytes).equals(ours)).to.equal(true);
+      } finally {
+        await rm(path, { force: true });
+      }
+    }
   });
 
   it('is read the same by qemu-img, in every version and order', async function () {
