@@ -13,6 +13,7 @@ export interface MemoryDeviceOptions {
 
 /** What base:allocation is told in. */
 const blockBytes = 64 * 1024;
+const zeros = Buffer.alloc(blockBytes);
 
 export class MemoryDevice implements BlockDevice {
   readonly bytes: Buffer;
@@ -85,7 +86,7 @@ export class MemoryDevice implements BlockDevice {
     await this.#call(`status ${offset}+${length} of ${maxRuns}`, signal, () => {
       for (let at = offset; at < offset + length && runs.length < maxRuns;) {
         const end = Math.min(this.sizeBytes, (Math.floor(at / blockBytes) + 1) * blockBytes);
-        const zero = this.bytes.subarray(at, end).every((byte) => byte === 0);
+        const zero = this.bytes.compare(zeros, 0, end - at, at, end) === 0;
         const last = runs.at(-1);
         if (last?.zero === zero) last.length += end - at;
         else runs.push({ length: end - at, hole: zero, zero });
