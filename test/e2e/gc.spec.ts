@@ -1,6 +1,6 @@
 // Garbage collection through the real service: what is given up or deleted leaves no bytes behind, and what is in use stays whole.
 import { execFile } from 'node:child_process';
-import { mkdtemp, readdir } from 'node:fs/promises';
+import { mkdtemp } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -11,7 +11,7 @@ import { randomFrom, testSeed } from '../support/images.ts';
 import { Obraz } from '../support/obraz.ts';
 import { removeDataFolder, type TestDatabase, testDatabase } from '../support/postgres.ts';
 import { rows } from '../support/slow-import.ts';
-import { blobDirectoryOf, openStoredImage } from '../support/stored-image.ts';
+import { blobDirectoryOf, openStoredImage, storedObjects } from '../support/stored-image.ts';
 import { startWebServer } from '../support/web-server.ts';
 
 const MiB = 1024 * 1024;
@@ -57,16 +57,7 @@ describe(`garbage collection end to end (OBRAZ_TEST_SEED=${testSeed})`, function
     return bytes;
   };
 
-  /** Keys of all chunks and pages that are stored. */
-  async function stored(): Promise<string[]> {
-    const blobs = blobDirectoryOf(dataDirectory);
-    const found: string[] = [];
-    for (const kind of ['chunks', 'pages']) {
-      const files = await readdir(path.join(blobs, kind), { recursive: true, withFileTypes: true }).catch(() => []);
-      for (const file of files) if (file.isFile()) found.push(`${kind}/${file.name}`);
-    }
-    return found.sort();
-  }
+  const stored = (): Promise<string[]> => storedObjects(blobDirectoryOf(dataDirectory));
 
   async function eventually(condition: () => Promise<boolean>, what: string, limitMs = 90_000): Promise<void> {
     const deadline = Date.now() + limitMs;

@@ -1,5 +1,6 @@
 // Reads the guest bytes of an image, a disk or a snapshot back out of a service's store: by its row's layer root, through layer and
 // chunks, every byte verified.
+import { readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { Client } from 'pg';
 import type { ByteSource } from '../../src/platform/byte-source.ts';
@@ -43,3 +44,13 @@ export const openStoredImage = (databaseUrl: string, blobDirectory: string, imag
   openStored(databaseUrl, blobDirectory, 'images', imageId);
 
 export const blobDirectoryOf = (dataDirectory: string): string => path.join(dataDirectory, 'blobs');
+
+/** Keys of all chunks and pages in a store, sorted. */
+export async function storedObjects(blobDirectory: string): Promise<string[]> {
+  const found: string[] = [];
+  for (const kind of ['chunks', 'pages']) {
+    const files = await readdir(path.join(blobDirectory, kind), { recursive: true, withFileTypes: true }).catch(() => []);
+    for (const file of files) if (file.isFile()) found.push(`${kind}/${file.name}`);
+  }
+  return found.sort();
+}
