@@ -1,9 +1,10 @@
 // Imports from servers as they are: behind proxies and private authorities, slow, forgetful and wrong; what the user is told of each;
 // and what becomes of the signature in a URL.
 import { createHash } from 'node:crypto';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { status } from '@grpc/grpc-js';
 import { expect } from 'chai';
 import type { Operation } from '../../generated/yandex/cloud/operation/operation.ts';
@@ -171,6 +172,29 @@ describe(`imports from all kinds of servers (OBRAZ_TEST_SEED=${testSeed})`, func
       await expectImported(await create(web.url(`/disk.img?sig=${secret}`)));
     });
   }
+
+  it('stores a RAW file as it comes, without a temporary copy, where the server has no ranges', async () => {
+    let isOpen = false;
+    const slowly: Behaviour = { ranges: 'ignored', trickle: { bytes: 64 * 1024, everyMs: 10 } };
+    const big = Buffer.concat(Array.from({ length: 4 }, (_, index) => (content.writeUInt32LE(index, 0), Buffer.from(content))));
+    await using web = await startWebServer({ content: big, behaviour: slowly });
+    const operation = await create(web.url());
+    while (!isOpen) {
+      const files = await readdir(path.join(blobDirectoryOf(obraz.dataDirectory), 'chunks'), { recursive: true });
+      expect(await readdir(path.join(obraz.dataDirectory, 'spool'))).to.deep.equal([]);
+      isOpen = files.length > 0 && web.bytesSent > 5 * 4 * MiB;
+      if ((await client.getOperation(operation.id)).done) break;
+    }
+    await expectImported(operation, big);
+  });
+
+  it('refuses what its first bytes show at once, however long it is', async () => {
+    const packed = Buffer.concat([gzipSync('x'), Buffer.alloc(64 * MiB, 1)]);
+    const behaviour: Behaviour = { ranges: 'ignored', trickle: { bytes: 256 * 1024, everyMs: 20 } };
+    await using web = await startWebServer({ content: packed, behaviour });
+    expect((await errorOf(await create(web.url()))).message).to.match(/^uri: the file is compressed with gzip, .*gunzip/);
+    expect(web.bytesSent).to.be.below(packed.length / 2);
+  });
 
   const final: [name: string, behaviour: Behaving, code: status, message: RegExp][] = [
     ['401', { status: 401 }, status.FAILED_PRECONDITION, /answered 401 Unauthorized: it asks for credentials; use a signed URL$/],

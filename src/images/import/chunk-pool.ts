@@ -42,7 +42,11 @@ export interface ChunkPoolOptions extends ThreadOptions {
 export interface ChunkSource extends Disposable {
   /** Stores one chunk; waits for a free slot first. @throws what reading, decoding and storing throw; signal.reason when aborted. */
   store(plan: ChunkPlan, signal: AbortSignal): Promise<StoredChunk>;
+  /** The same for the bytes of a chunk, in shared memory, which is the caller's again when the promise settles. */
+  storeBytes(bytes: Uint8Array, signal: AbortSignal): Promise<StoredChunk>;
 }
+
+type Order = { kind: 'store'; plan: ChunkPlan } | { kind: 'storeBytes'; bytes: Uint8Array };
 
 export class ChunkPool implements AsyncDisposable {
   readonly #options: ChunkPoolOptions;
@@ -73,7 +77,8 @@ export class ChunkPool implements AsyncDisposable {
     const sourceId = ++this.#lastId;
     this.#sources.set(sourceId, { description, admission });
     return {
-      store: (plan, signal) => this.#store(sourceId, plan, signal),
+      store: (plan, signal) => this.#store(sourceId, { kind: 'store', plan }, signal),
+      storeBytes: (bytes, signal) => this.#store(sourceId, { kind: 'storeBytes', bytes }, signal),
       [Symbol.dispose]: () => {
         this.#sources.delete(sourceId);
         for (const thread of this.#threads) if (thread.openSources.delete(sourceId)) post(thread, { kind: 'close', sourceId });
@@ -81,16 +86,16 @@ export class ChunkPool implements AsyncDisposable {
     };
   }
 
-  async #store(sourceId: number, plan: ChunkPlan, signal: AbortSignal): Promise<StoredChunk> {
+  async #store(sourceId: number, order: Order, signal: AbortSignal): Promise<StoredChunk> {
     const release = await this.#slots.acquire(signal);
     try {
-      return await this.#run(sourceId, plan, signal);
+      return await this.#run(sourceId, order, signal);
     } finally {
       release();
     }
   }
 
-  #run(sourceId: number, plan: ChunkPlan, signal: AbortSignal): Promise<StoredChunk> {
+  #run(sourceId: number, order: Order, signal: AbortSignal): Promise<StoredChunk> {
     const source = this.#sources.get(sourceId);
     if (this.#closed) throw new TransientError('the import was stopped');
     if (source === undefined) throw new Error('a chunk was asked of a source that is closed');
@@ -114,7 +119,7 @@ export class ChunkPool implements AsyncDisposable {
         thread.openSources.add(sourceId);
         post(thread, { kind: 'open', sourceId, source: source.description });
       }
-      post(thread, { kind: 'store', taskId, sourceId, plan });
+      post(thread, { ...order, taskId, sourceId });
       signal.addEventListener('abort', cancel, { once: true });
     });
   }

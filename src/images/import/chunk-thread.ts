@@ -55,7 +55,13 @@ port.on('message', (message: ToThread) => {
       void closeSource(message.sourceId);
       break;
     case 'store':
-      void run(message.taskId, message.sourceId, message.plan);
+      void run(message.taskId, message.sourceId, (slot, source, signal) => fill(slot, source, message.plan, signal));
+      break;
+    case 'storeBytes':
+      void run(message.taskId, message.sourceId, async ({ chunk }) => {
+        chunk.data.set(message.bytes);
+        return 0;
+      });
       break;
     case 'cancel':
       tasks.get(message.taskId)?.abort(new Error('cancelled'));
@@ -93,7 +99,10 @@ async function closeSource(sourceId: number): Promise<void> {
   await source?.bytes[Symbol.asyncDispose]();
 }
 
-async function run(taskId: number, sourceId: number, plan: ChunkPlan): Promise<void> {
+/** Puts a chunk's bytes into the slot and answers how many were fetched for it. */
+type Fill = (slot: Slot, source: ByteSource, signal: AbortSignal) => Promise<number>;
+
+async function run(taskId: number, sourceId: number, fillSlot: Fill): Promise<void> {
   const controller = new AbortController();
   tasks.set(taskId, controller);
   const slot = freeSlots.pop() ?? { chunk: new ChunkBuffer(), fetched: new Uint8Array(0) };
@@ -101,7 +110,7 @@ async function run(taskId: number, sourceId: number, plan: ChunkPlan): Promise<v
   try {
     const source = await sources.get(sourceId);
     if (source === undefined) throw new Error(`source ${sourceId} is not open`);
-    const bytesFetched = await fill(slot, source.bytes, plan, controller.signal);
+    const bytesFetched = await fillSlot(slot, source.bytes, controller.signal);
     const address = await source.storage.chunks.store(slot.chunk, controller.signal);
     answer = { kind: 'stored', taskId, address, bytesFetched };
   } catch (error) {

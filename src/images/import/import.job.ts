@@ -4,11 +4,15 @@
 // goes on from it when the source proves the same, and begins anew otherwise.
 import type { EntityManager } from '@mikro-orm/postgresql';
 import type { DiskImage, OpenLimits } from '../../formats/disk-image.ts';
+import { headBytes, tailBytes } from '../../formats/file-edges.ts';
 import { openDiskImage } from '../../formats/open.ts';
+import { openRaw } from '../../formats/raw/index.ts';
+import { recogniseFormat } from '../../formats/recognise.ts';
 import type { JobHandler, RunningJob } from '../../operations/job-handler.ts';
 import type { Log } from '../../platform/log.ts';
 import { probeSource, type SourceInfo } from '../../sources/probe.ts';
 import type { ProxyRules } from '../../sources/proxy-rules.ts';
+import { readThrough } from '../../sources/download.ts';
 import { spoolSource } from '../../sources/spool.ts';
 import type { UrlPolicy } from '../../sources/url-policy.ts';
 import { parsePageAddress } from '../../storage/address.ts';
@@ -24,6 +28,7 @@ import { verifyPooled } from '../pool.job.ts';
 import { maxImageBytes, resolveMinDiskSize } from '../sizes.ts';
 import type { ChunkPool } from './chunk-pool.ts';
 import { importJobKind, type ImportPayload } from './import-payload.ts';
+import { LinearSink, NotLinearError } from './linear-sink.ts';
 import { openSource, type SourceDescription } from './source-description.ts';
 import { storeImage } from './store-image.ts';
 
@@ -67,12 +72,7 @@ async function runImport(parts: ImportParts, job: RunningJob<ImportPayload, Impo
   const { certificateAuthorities, proxies } = parts;
   job.progress({ bytesDone: 0, bytesTotal: 0, phase: 'connecting' });
   const info = await probeSource(payload.uri, parts.urlPolicy, { signal, certificateAuthorities, proxies });
-  await using stack = new AsyncDisposableStack();
-  const description = await describeSource(parts, job, info, stack);
-  const image = await openDiskImage(stack.use(await openSource(description)), openLimits, signal);
-  const minDiskSize = resolveMinDiskSize(payload.minDiskSize, image.sizeBytes);
-
-  const root = await storeChunks(parts, job, { info, description, image });
+  const { image, root, minDiskSize } = (await importInPassing(parts, job, info)) ?? (await importByExtents(parts, job, info));
   job.progress({ bytesDone: image.sizeBytes });
   if (payload.pooled) await verifyPooled(parts.storage, root, job);
   const layer = await parts.storage.layers.open(parsePageAddress(root), signal);
@@ -87,6 +87,67 @@ async function runImport(parts: ImportParts, job: RunningJob<ImportPayload, Impo
   };
 }
 
+interface Imported {
+  image: DiskImage;
+  /** Of the layer, durable. */
+  root: string;
+  minDiskSize: number;
+}
+
+const isReadByRanges = ({ hasRanges, digest }: SourceInfo): boolean => hasRanges && digest === undefined;
+
+/** A file holds its disk and its tables; no format needs half as much again. */
+const maxSourceBytes = maxImageBytes * 1.5;
+
+/**
+ * A source that is read once through, when its first bytes make it a disk from there on: stored as it comes. Undefined for what has to
+ * be imported by its extents. @throws at once what its first bytes are refused for.
+ */
+async function importInPassing(
+  { storage, pool, admission, log }: ImportParts,
+  job: RunningJob<ImportPayload, ImportCheckpoint>,
+  info: SourceInfo,
+): Promise<Imported | undefined> {
+  const { payload, signal } = job;
+  const { head, sizeBytes } = info;
+  if (isReadByRanges(info)) return undefined;
+  const seems = recogniseFormat(head, new Uint8Array(0), sizeBytes ?? Number.MAX_SAFE_INTEGER);
+  if (seems !== 'raw' || sizeBytes === undefined || sizeBytes <= headBytes + tailBytes) return undefined;
+  // The size that counts may be a footer's less.
+  resolveMinDiskSize(payload.minDiskSize, openRaw(sizeBytes - tailBytes, openLimits).sizeBytes);
+  if (job.attempt > 1) tellWhyAnew(log, job, 'the file is read once through, from its first byte');
+  const admit = admission(job);
+  const { layers } = await openStorageOn(storage.blobs, { admission: admit });
+  using chunks = pool.open({ kind: 'bytes' }, admit);
+  const sink = new LinearSink({ newBuilder: () => layers.build(undefined, signal), chunks, signal });
+  try {
+    await readThrough(info, sink, {
+      maxBytes: maxSourceBytes,
+      signal,
+      onProgress: ({ bytesDone }) => job.progress({ bytesDone, bytesTotal: sizeBytes, phase: 'importing' }),
+    });
+    const { image, root } = await sink.finish(openLimits);
+    return { image, root, minDiskSize: resolveMinDiskSize(payload.minDiskSize, image.sizeBytes) };
+  } catch (error) {
+    if (error instanceof NotLinearError) return undefined;
+    throw error;
+  } finally {
+    await sink.settled();
+  }
+}
+
+async function importByExtents(
+  parts: ImportParts,
+  job: RunningJob<ImportPayload, ImportCheckpoint>,
+  info: SourceInfo,
+): Promise<Imported> {
+  await using stack = new AsyncDisposableStack();
+  const description = await describeSource(parts, job, info, stack);
+  const image = await openDiskImage(stack.use(await openSource(description)), openLimits, job.signal);
+  const minDiskSize = resolveMinDiskSize(job.payload.minDiskSize, image.sizeBytes);
+  return { image, root: await storeChunks(parts, job, { info, description, image }), minDiskSize };
+}
+
 /** A server with ranges is read in parallel as it is; any other, and one whose bytes must match a digest, is copied to a file first. */
 async function describeSource(
   { spoolDirectory }: ImportParts,
@@ -94,12 +155,11 @@ async function describeSource(
   info: SourceInfo,
   stack: AsyncDisposableStack,
 ): Promise<SourceDescription> {
-  if (info.hasRanges && info.digest === undefined) return { kind: 'http', info };
+  if (isReadByRanges(info)) return { kind: 'http', info };
   const spooled = stack.use(
     await spoolSource(info, {
       directory: spoolDirectory,
-      // A file holds its disk and its tables; no format needs half as much again.
-      maxBytes: maxImageBytes * 1.5,
+      maxBytes: maxSourceBytes,
       signal: job.signal,
       onProgress: ({ bytesDone, sizeBytes }) => job.progress({ bytesDone, bytesTotal: sizeBytes ?? 0, phase: 'downloading' }),
     }),
@@ -120,10 +180,7 @@ async function storeChunks(
 ): Promise<string> {
   const version = versionOf(info, image);
   const resumed = version !== undefined && job.checkpoint?.version === version ? job.checkpoint : undefined;
-  if (job.attempt > 1 && resumed === undefined) {
-    const { operationId, attempt } = job;
-    log.info({ operationId, attempt, reason: whyAnew(version, job.checkpoint) }, 'the import begins anew');
-  }
+  if (job.attempt > 1 && resumed === undefined) tellWhyAnew(log, job, whyAnew(version, job.checkpoint));
   const admit = admission(job);
   // The blobs are the service's: not disposed of here.
   const { layers } = await openStorageOn(storage.blobs, { admission: admit });
@@ -146,6 +203,9 @@ async function storeChunks(
     signal: job.signal,
   });
 }
+
+const tellWhyAnew = (log: ImportParts['log'], { operationId, attempt }: RunningJob, reason: string): void =>
+  log.info({ operationId, attempt, reason }, 'the import begins anew');
 
 /** Where nothing that an earlier attempt stored can be relied on: what the operator is told of it. */
 function whyAnew(version: string | undefined, checkpoint: ImportCheckpoint | undefined): string {

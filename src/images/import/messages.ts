@@ -9,6 +9,8 @@ export type ToThread =
   | { kind: 'open'; sourceId: number; source: SourceDescription }
   | { kind: 'close'; sourceId: number }
   | { kind: 'store'; taskId: number; sourceId: number; plan: ChunkPlan }
+  /** The same for a chunk whose bytes are there, in shared memory that is the sender's again when it is stored. */
+  | { kind: 'storeBytes'; taskId: number; sourceId: number; bytes: Uint8Array }
   | { kind: 'cancel'; taskId: number }
   /** The answer to 'admit'. */
   | { kind: 'admitted'; askId: number; admitted: readonly Admitted[] }

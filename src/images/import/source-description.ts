@@ -1,5 +1,5 @@
 // Where a chunk thread reads an import's bytes: plain data, made by the main thread after the URL policy was asked.
-import type { ByteSource } from '../../platform/byte-source.ts';
+import { type ByteSource, memorySource } from '../../platform/byte-source.ts';
 import { httpRangeSource } from '../../sources/range-reader.ts';
 import type { SourceInfo } from '../../sources/probe.ts';
 import { fileSource } from '../../sources/spool.ts';
@@ -7,8 +7,18 @@ import { fileSource } from '../../sources/spool.ts';
 export type SourceDescription =
   /** A web server with ranges: each thread has its own connections to the address that was checked. */
   | { kind: 'http'; info: SourceInfo }
-  /** The copy of a source without ranges. */
-  | { kind: 'file'; path: string };
+  /** The copy of a source that cannot be read by ranges. */
+  | { kind: 'file'; path: string }
+  /** Nothing to read: every chunk comes with its bytes. */
+  | { kind: 'bytes' };
 
-export const openSource = (description: SourceDescription): Promise<ByteSource> | ByteSource =>
-  description.kind === 'http' ? httpRangeSource(description.info) : fileSource(description.path);
+export function openSource(description: SourceDescription): Promise<ByteSource> | ByteSource {
+  switch (description.kind) {
+    case 'http':
+      return httpRangeSource(description.info);
+    case 'file':
+      return fileSource(description.path);
+    case 'bytes':
+      return memorySource(new Uint8Array(0));
+  }
+}
