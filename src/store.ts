@@ -1,4 +1,5 @@
 // The service's blob store, opened: the folder that the settings name, if it is the one that belongs to the database.
+import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import type { Config } from './config.ts';
 import type { Database } from './database.ts';
@@ -8,6 +9,9 @@ import type { OnCorrupt } from './storage/damage.ts';
 import { StoreFormatError } from './storage/format.ts';
 import { openStorage, type Storage } from './storage/open.ts';
 
+/** They verify what is read and hash what is committed; each can do about a gigabyte a second. */
+const mostStorageThreads = 4;
+
 /** The store belongs to the database: images whose data lies in another folder would all be unreadable. @throws StartError */
 export async function openStore(
   config: Config,
@@ -16,7 +20,8 @@ export async function openStore(
   onCorrupt?: OnCorrupt,
 ): Promise<Storage & { directory: string }> {
   const directory = path.resolve(config.blobDirectory ?? defaultDirectory);
-  const storage = await openStorage({ directory, onCorrupt, cachedBlockBytes: config.blockCacheBytes }).catch(
+  const threads = Math.min(availableParallelism(), mostStorageThreads);
+  const storage = await openStorage({ directory, onCorrupt, threads, cachedBlockBytes: config.blockCacheBytes }).catch(
     (error: unknown) => {
       if (error instanceof StoreFormatError) throw new StartError(error.message, { cause: error });
       throw error;
