@@ -1,6 +1,7 @@
 // `npm run bench [-- name [choice …] …]`: every figure is a ratio to a peer or a primitive of the same run, because absolutes do not travel.
 import { benchApi } from './api.ts';
 import { benchImport } from './import.ts';
+import { benchNbd } from './nbd.ts';
 import { benchSources } from './sources.ts';
 import { benchStorage } from './storage.ts';
 
@@ -8,6 +9,7 @@ import { benchStorage } from './storage.ts';
 const benches: Record<string, (choice: readonly string[]) => Promise<void>> = {
   api: benchApi,
   import: benchImport,
+  nbd: benchNbd,
   sources: benchSources,
   storage: benchStorage,
 };

@@ -7,6 +7,8 @@ export interface MemoryDeviceOptions {
   multiConn?: boolean;
   /** Whether reads are answered by readNow. Default: yes. */
   readsNow?: boolean;
+  /** Default: yes. */
+  recordsCalls?: boolean;
   /** Runs before each call; may wait or throw. */
   before?: (call: string, signal: AbortSignal) => Promise<void>;
 }
@@ -28,8 +30,13 @@ export class MemoryDevice implements BlockDevice {
   #inFlight = 0;
   readonly #ended = new AbortController();
   readonly #before: MemoryDeviceOptions['before'];
+  readonly #recordsCalls: boolean;
 
-  constructor(bytes: Buffer, { readOnly = false, multiConn = readOnly, readsNow = true, before }: MemoryDeviceOptions = {}) {
+  constructor(
+    bytes: Buffer,
+    { readOnly = false, multiConn = readOnly, readsNow = true, recordsCalls = true, before }: MemoryDeviceOptions = {},
+  ) {
+    this.#recordsCalls = recordsCalls;
     this.bytes = bytes;
     this.readOnly = readOnly;
     this.multiConn = multiConn;
@@ -102,7 +109,7 @@ export class MemoryDevice implements BlockDevice {
   }
 
   async #call(name: string, signal: AbortSignal, work: () => void): Promise<void> {
-    this.calls.push(name);
+    if (this.#recordsCalls) this.calls.push(name);
     this.#inFlight += 1;
     try {
       await this.#before?.(name, signal);
