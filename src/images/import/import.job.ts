@@ -180,7 +180,7 @@ async function storeChunks(
 ): Promise<string> {
   const version = versionOf(info, image);
   const resumed = version !== undefined && job.checkpoint?.version === version ? job.checkpoint : undefined;
-  if (job.attempt > 1 && resumed === undefined) tellWhyAnew(log, job, whyAnew(version, job.checkpoint));
+  if (job.attempt > 1 && resumed === undefined) tellWhyAnew(log, job, whyAnew(info, version, job.checkpoint));
   const admit = admission(job);
   // The blobs are the service's: not disposed of here.
   const { layers } = await openStorageOn(storage.blobs, { admission: admit });
@@ -208,7 +208,8 @@ const tellWhyAnew = (log: ImportParts['log'], { operationId, attempt }: RunningJ
   log.info({ operationId, attempt, reason }, 'the import begins anew');
 
 /** Where nothing that an earlier attempt stored can be relied on: what the operator is told of it. */
-function whyAnew(version: string | undefined, checkpoint: ImportCheckpoint | undefined): string {
+function whyAnew({ hasRanges }: SourceInfo, version: string | undefined, checkpoint: ImportCheckpoint | undefined): string {
+  if (!hasRanges) return 'the server has no ranges: the file is fetched from its first byte';
   if (version === undefined) return 'the server tells the version of the file by no strong ETag and no old enough Last-Modified';
   return checkpoint === undefined ? 'there is no checkpoint yet' : 'the source is another version than the one that was begun';
 }
