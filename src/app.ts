@@ -155,6 +155,7 @@ const heardOf = (metrics: JobMetrics, maintenance: Maintenance): JobMetrics => (
   left(kind, outcome, durationMs) {
     metrics.left?.(kind, outcome, durationMs);
     if (outcome === 'failed' || outcome === 'cancelled') maintenance.freed();
+    else if (kind === commitKindLabel && outcome === 'done') maintenance.replaced();
   },
 });
 

@@ -38,7 +38,7 @@ export type CommitCheckpoint = {
 
 /** What captures make. */
 export interface CaptureTargets {
-  /** The storage_size of the target when its layer is `root`. */
+  /** The storage_size of the target when its layer is `root`. @throws DomainError DATA_LOSS when the target is to be whole, and is not. */
   measure(target: CaptureTarget, diskId: string, root: string | null, signal: AbortSignal): Promise<number>;
   /** The target is READY, in the transaction that ends the operation, which it answers. */
   finish(em: EntityManager, target: CaptureTarget, made: { root: string | null; storageSize: number }): Promise<PackedMessage>;

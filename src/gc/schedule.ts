@@ -17,6 +17,8 @@ export interface ScheduleBounds {
   intervalMs: number;
   /** From a hint to the run that follows it. */
   soonMs: number;
+  /** The same for a hint that is given all the time while disks are written. */
+  laterMs: number;
   /** From a run that condemned something to the next; doubled while nothing could be deleted. */
   followMs: number;
   /** Runs take at most one part in so many of the time. */
@@ -27,6 +29,7 @@ const defaultBounds: ScheduleBounds = {
   firstMs: 3 * 60_000,
   intervalMs: 60 * 60_000,
   soonMs: 2_000,
+  laterMs: 60_000,
   followMs: 2_000,
   restFactor: 5,
 };
@@ -36,7 +39,8 @@ export class GcSchedule implements AsyncDisposable {
   readonly #bounds: ScheduleBounds;
   readonly #stop = new AbortController();
   readonly #running: Promise<void>;
-  #hinted = Promise.withResolvers<void>();
+  #hintedSoon = Promise.withResolvers<void>();
+  #hintedLater = Promise.withResolvers<void>();
 
   /** Runs until it is disposed of. */
   constructor(options: ScheduleOptions) {
@@ -47,7 +51,12 @@ export class GcSchedule implements AsyncDisposable {
 
   /** Something was given up or deleted: its bytes are to go soon. Cheap, and may be called as often as one likes. */
   soon(): void {
-    this.#hinted.resolve();
+    this.#hintedSoon.resolve();
+  }
+
+  /** Something was replaced that had no long life: its bytes are to go within minutes. */
+  later(): void {
+    this.#hintedLater.resolve();
   }
 
   async #loop(): Promise<void> {
@@ -58,7 +67,8 @@ export class GcSchedule implements AsyncDisposable {
     while (true) {
       await this.#pause(waitMs, restMs);
       if (signal.aborted) return;
-      this.#hinted = Promise.withResolvers();
+      this.#hintedSoon = Promise.withResolvers();
+      this.#hintedLater = Promise.withResolvers();
       const startedAt = performance.now();
       const left = await this.#run();
       restMs = (performance.now() - startedAt) * this.#bounds.restFactor;
@@ -74,13 +84,16 @@ export class GcSchedule implements AsyncDisposable {
     const sleep = (ms: number, over: AbortSignal) =>
       delay(ms, undefined, { signal: AbortSignal.any([signal, over]) }).catch(() => {});
     const over = new AbortController();
-    await Promise.race([sleep(Math.max(waitMs, restMs), over.signal), this.#hintAfter(restMs, sleep, over.signal)]);
+    const after = async (hint: Promise<void>, ms: number) => {
+      await hint;
+      await sleep(Math.max(ms, restMs), over.signal);
+    };
+    await Promise.race([
+      sleep(Math.max(waitMs, restMs), over.signal),
+      after(this.#hintedSoon.promise, this.#bounds.soonMs),
+      after(this.#hintedLater.promise, this.#bounds.laterMs),
+    ]);
     over.abort();
-  }
-
-  async #hintAfter(restMs: number, sleep: (ms: number, over: AbortSignal) => Promise<void>, over: AbortSignal): Promise<void> {
-    await this.#hinted.promise;
-    await sleep(Math.max(this.#bounds.soonMs, restMs), over);
   }
 
   async #run(): Promise<'nothing' | 'pending' | 'due'> {
@@ -109,7 +122,6 @@ export class GcSchedule implements AsyncDisposable {
   /** Stops a run under way: at once, or when the deletes of the moment have ended. */
   async [Symbol.asyncDispose](): Promise<void> {
     this.#stop.abort(new Error('the service is stopping'));
-    this.#hinted.resolve();
     await this.#running;
   }
 }

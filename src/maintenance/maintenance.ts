@@ -45,6 +45,11 @@ export class Maintenance implements AsyncDisposable {
     this.#gc?.soon();
   }
 
+  /** A disk's base was replaced by the next one, as happens all the time while it is written. */
+  replaced(): void {
+    this.#gc?.later();
+  }
+
   /** @throws as collectNow. */
   async collectNow(options: CollectNowOptions): Promise<CollectedAll> {
     const startedAt = performance.now();
