@@ -19,7 +19,7 @@ import type { Log } from '../platform/log.ts';
 import { parsePageAddress } from '../storage/address.ts';
 import { openLayerView } from '../storage/layer-view.ts';
 import type { Storage } from '../storage/open.ts';
-import { OverlayFailedError } from '../storage/overlay/errors.ts';
+import { OverlayFailedError, OverlayFullError } from '../storage/overlay/errors.ts';
 import { createGeneration } from '../storage/overlay/generation.ts';
 import type { WritableOverlay } from '../storage/overlay/writable-overlay.ts';
 import { asDeviceError } from './device-errors.ts';
@@ -162,6 +162,8 @@ export class DiskWriter implements BlockDevice {
       return await work;
     } catch (error) {
       if (error instanceof OverlayFailedError) this.lease.end(`disk ${this.diskId}: ${error.message}`);
+      // Committed, the log goes, and there may be room again.
+      if (error instanceof OverlayFullError) this.#wantSeal();
       throw asDeviceError(error);
     }
   }

@@ -9,6 +9,7 @@ import {
   type ServiceError,
   credentials,
 } from '@grpc/grpc-js';
+import { AttachMode, AttachServiceClient, type Ticket } from '../../generated/obraz/v1/attach.ts';
 import { Disk } from '../../generated/yandex/cloud/compute/v1/disk.ts';
 import { CreateDiskRequest, DiskServiceClient } from '../../generated/yandex/cloud/compute/v1/disk_service.ts';
 import { Image } from '../../generated/yandex/cloud/compute/v1/image.ts';
@@ -47,6 +48,7 @@ export class ObrazClient implements Disposable {
   readonly metadata = new Metadata();
   readonly images: ImageServiceClient;
   readonly disks: DiskServiceClient;
+  readonly attachments: AttachServiceClient;
   readonly snapshots: SnapshotServiceClient;
   readonly operations: OperationServiceClient;
 
@@ -56,6 +58,7 @@ export class ObrazClient implements Disposable {
     this.metadata.set('authorization', `Bearer ${token}`);
     this.images = new ImageServiceClient(address, channel);
     this.disks = new DiskServiceClient(address, channel);
+    this.attachments = new AttachServiceClient(address, channel);
     this.snapshots = new SnapshotServiceClient(address, channel);
     this.operations = new OperationServiceClient(address, channel);
   }
@@ -95,6 +98,23 @@ export class ObrazClient implements Disposable {
   createDisk(request: Partial<CreateDiskRequest> = {}, metadata = this.metadata): Promise<Operation> {
     const full = { folderId: this.folderId, zoneId: 'ru-central1-a', size: 64n * 1024n * 1024n, ...request };
     return unary(this.disks, this.disks.create, CreateDiskRequest.fromPartial(full), metadata);
+  }
+
+  /** A ticket for the mode that the resource's kind has by default, or for reading. */
+  createTicket(
+    resourceId: string,
+    {
+      readOnly = false,
+      lifetimeSeconds,
+      metadata = this.metadata,
+    }: { readOnly?: boolean; lifetimeSeconds?: number; metadata?: Metadata } = {},
+  ): Promise<Ticket> {
+    const request = {
+      resourceId,
+      mode: readOnly ? AttachMode.ATTACH_MODE_READ_ONLY : AttachMode.ATTACH_MODE_UNSPECIFIED,
+      lifetime: lifetimeSeconds === undefined ? undefined : { seconds: BigInt(lifetimeSeconds), nanos: 0 },
+    };
+    return unary(this.attachments, this.attachments.createTicket, request, metadata);
   }
 
   getDisk(diskId: string): Promise<Disk> {
@@ -164,6 +184,7 @@ export class ObrazClient implements Disposable {
   [Symbol.dispose](): void {
     this.images.close();
     this.disks.close();
+    this.attachments.close();
     this.snapshots.close();
     this.operations.close();
   }
