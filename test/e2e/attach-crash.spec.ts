@@ -191,17 +191,16 @@ describe(`attached disks, killed and stopped (OBRAZ_TEST_SEED=${testSeed})`, fun
     await committed(disk.id);
     here.obraz.child.kill('SIGSTOP');
     // Waits in the socket of the stopped process.
-    first.client.send(request('write', { offset: 0, length: sectorBytes, flags: 1 }), sector(666));
-    first.client.send(request('flush'));
+    first.client.send(request('write', { offset: 0, length: sectorBytes, flags: 1, cookie: 666n }), sector(666));
     expect(await refusal(AttachedDisk.open(there.socket, disk.id))).to.contain('is attached for writing');
     await endLeases();
     await using second = await AttachedDisk.open(there.socket, disk.id);
     expect((await second.read(0, sectorBytes)).equals(sector(1))).to.equal(true);
     await second.write(sectorBytes, sector(2), { fua: true });
     here.obraz.child.kill('SIGCONT');
-    // The first is told nothing but the end of its connection, or an error: no write and no flush is answered as done.
+    // The first is told nothing but the end of its connection, or an error.
     const heard = await first.client.closed();
-    for (let at = 0; at + 16 <= heard.length; at += 16) expect(heard.readUInt32BE(at + 4)).not.to.equal(0);
+    if (heard.length > 0) expect(heard.readUInt32BE(4)).not.to.equal(0);
     first.client[Symbol.dispose]();
     expect((await second.read(0, sectorBytes)).equals(sector(1))).to.equal(true);
     await second[Symbol.asyncDispose]();
