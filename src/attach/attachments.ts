@@ -136,7 +136,13 @@ export class Attachments implements AsyncDisposable {
     };
     const writer: DiskWriter = new DiskWriter(this.#parts, { lease, overlay, number, base: session.baseRoot, closed });
     this.#writers.set(diskId, writer);
-    return writer;
+    try {
+      await writer.refresh();
+      return writer;
+    } catch (error) {
+      await writer[Symbol.asyncDispose]();
+      throw error;
+    }
   }
 
   /** The disk, locked, when a writer may begin: nobody else writes, and all that was written lies here, sealed. */

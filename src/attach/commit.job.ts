@@ -54,8 +54,11 @@ export interface CommitParts extends SettleParts {
   turns: Turns;
   /** Of a disk: commits. */
   commitTurns: Turns;
-  /** Told before the transaction that lets go of these generations; whether it did, the rows say. */
-  onCommitting: (operationId: string, generations: readonly GenerationRow[]) => void;
+  /**
+   * Told before the transaction that lets go of these generations; whether it did, the rows say. The disk's turn is to be given back
+   * when the operation has ended: the next commit would read what this one is about to change.
+   */
+  onCommitting: (operationId: string, generations: readonly GenerationRow[], turn: Disposable) => void;
 }
 
 export const commitJobKind = (machineId: string): string => `disk.commit/${machineId}`;
@@ -78,7 +81,8 @@ async function commit(parts: CommitParts, job: RunningJob<CommitPayload, CommitC
   const { fork, commitTurns, targets } = parts;
   const { signal, payload } = job;
   const { diskId, target } = payload;
-  using _turn = await commitTurns.take(diskId, signal);
+  using turn = new DisposableStack();
+  turn.use(await commitTurns.take(diskId, signal));
   // The writer reads what the commit before this one has made: only then may the base be changed again.
   await parts.attachments.writerOf(diskId)?.refresh();
   if (target !== undefined && job.checkpoint === undefined) await sealNow(parts, diskId, signal);
@@ -88,7 +92,7 @@ async function commit(parts: CommitParts, job: RunningJob<CommitPayload, CommitC
   if (job.checkpoint === undefined) await job.saveCheckpoint({ through, base: plan.base });
   const root = sealed.length === 0 ? plan.base : await foldAll(parts, job, { ...plan, sealed }, through);
   const storageSize = target === undefined ? 0 : await targets.measure(target, diskId, root, signal);
-  parts.onCommitting(job.operationId, sealed);
+  parts.onCommitting(job.operationId, sealed, turn.move());
   return async (em: EntityManager): Promise<PackedMessage> => {
     if (sealed.length > 0) {
       const generations = sealed.map(({ generation }) => generation);

@@ -4,6 +4,7 @@
 // - The file of the open generation is durable before its row (`#begin`), and the row is committed before the first write is answered.
 // - To seal (`seal`), writes are held back until none is under way: so the sealed length covers all that was answered before, and the
 //   next write finds a generation that has no row yet, and begins it.
+// - The file of the next generation is made ahead: a machine whose disk is full can seal and commit all the same, which makes room.
 // - Nothing is answered without a lease: it is looked at before every change, and after every sync that a client was promised.
 // - When an outcome is not known (a broken commit), it is asked for again until the lease ends, and the session with it. What it leaves is
 //   settled by its length in the file (settle.ts), never by what this object believes.
@@ -20,7 +21,7 @@ import { parsePageAddress } from '../storage/address.ts';
 import { openLayerView } from '../storage/layer-view.ts';
 import type { Storage } from '../storage/open.ts';
 import { OverlayFailedError, OverlayFullError } from '../storage/overlay/errors.ts';
-import { createGeneration } from '../storage/overlay/generation.ts';
+import { createGeneration, type OpenGeneration } from '../storage/overlay/generation.ts';
 import type { WritableOverlay } from '../storage/overlay/writable-overlay.ts';
 import { asDeviceError } from './device-errors.ts';
 import type { GenerationFiles, GenerationKey } from './generation-files.ts';
@@ -86,6 +87,8 @@ export class DiskWriter implements BlockDevice {
   /** The layer that the overlay reads, and the one that the session's row holds. */
   #base: string | null;
   #heldBase: string | null;
+  /** The next generation's file, as soon as there was room for it. */
+  #spare: OpenGeneration | undefined;
   #room = Promise.withResolvers<void>();
 
   /** By Attachments, which has inserted the session's row. The overlay's open generation is `number`; it has no row yet. */
@@ -189,7 +192,7 @@ export class DiskWriter implements BlockDevice {
 
   /** Whether `refresh` may have something to do. */
   get mayBeOutdated(): boolean {
-    return this.#overlay.sealed.length > 0 || this.#heldBase !== this.#base;
+    return this.#overlay.sealed.length > 0 || this.#heldBase !== this.#base || this.#spare === undefined;
   }
 
   get #key(): GenerationKey {
@@ -212,8 +215,8 @@ export class DiskWriter implements BlockDevice {
     return this.#inTurn(async () => {
       if (this.#isClosing || !this.#isBegun || this.#overlay.openIsEmpty) return;
       const { diskId, lease } = this;
-      const nextKey = { diskId, generation: this.#number + 1, writerId: lease.id };
-      const next = await createGeneration(this.#parts.files.of(nextKey), nextKey, this.sizeBytes);
+      const next = this.#spare ?? (await this.#createNext());
+      this.#spare = undefined;
       const gate = Promise.withResolvers<void>();
       this.#gate = gate.promise;
       try {
@@ -232,7 +235,26 @@ export class DiskWriter implements BlockDevice {
         gate.resolve();
       }
       this.#parts.onSealed(diskId);
+      await this.#keepSpare();
     });
+  }
+
+  async #createNext(): Promise<OpenGeneration> {
+    const key = { ...this.#key, generation: this.#number + 1 };
+    const file = this.#parts.files.of(key);
+    // What an attempt left for which there was no room.
+    await rm(file, { force: true });
+    return createGeneration(file, key, this.sizeBytes);
+  }
+
+  /** When there is no room it is tried again later. */
+  async #keepSpare(): Promise<void> {
+    if (this.#spare !== undefined) return;
+    try {
+      this.#spare = await this.#createNext();
+    } catch (error) {
+      if (!(error instanceof OverlayFullError)) throw error;
+    }
   }
 
   #wantSeal(): void {
@@ -281,9 +303,11 @@ export class DiskWriter implements BlockDevice {
         this.#room.resolve();
         this.#room = Promise.withResolvers();
       }
-      if (this.#heldBase === this.#base) return;
-      await moveSession(this.#parts.fork(), this.lease.id, this.#base);
-      this.#heldBase = this.#base;
+      if (this.#heldBase !== this.#base) {
+        await moveSession(this.#parts.fork(), this.lease.id, this.#base);
+        this.#heldBase = this.#base;
+      }
+      await this.#keepSpare();
     });
   }
 
@@ -309,7 +333,10 @@ export class DiskWriter implements BlockDevice {
       } catch (error) {
         log.warn({ diskId, err: error }, 'an overlay could not be closed');
       }
-      if (isSettled && (isEmpty || !this.#isBegun)) await files.remove([this.#key]).catch(() => {});
+      await this.#spare?.[Symbol.asyncDispose]();
+      const unused = [{ ...this.#key, generation: this.#number + 1 }];
+      if (isSettled && (isEmpty || !this.#isBegun)) unused.push(this.#key);
+      await files.remove(unused).catch(() => {});
       lease.release();
       this.#closed();
       this.#parts.onSealed(diskId);

@@ -27,6 +27,8 @@ const defaultIntervalMs = 5_000;
 const sweepMs = 60_000;
 /** A file without a row is garbage when it is older: a row may be about to be committed. */
 const garbageAgeMs = 60_000;
+/** A commit's transaction takes less. */
+const maxTurnMs = 5_000;
 const firstBackOffMs = 10_000;
 const maxBackOffMs = 10 * 60_000;
 
@@ -41,7 +43,7 @@ export class Settlement implements AsyncDisposable {
   readonly #running: Promise<unknown>;
   readonly #subscription: Disposable;
   /** Commits whose transaction may have been made, by operation. */
-  readonly #committing = new Map<string, readonly GenerationRow[]>();
+  readonly #committing = new Map<string, { generations: readonly GenerationRow[]; turn: Disposable }>();
   readonly #backOffs = new Map<string, BackOff>();
   #hinted = Promise.withResolvers<void>();
   #sweptAtMs = -Infinity;
@@ -61,14 +63,18 @@ export class Settlement implements AsyncDisposable {
   soon = (): void => this.#hinted.resolve();
 
   /** For the job, before its transaction. */
-  committing = (operationId: string, generations: readonly GenerationRow[]): void => {
-    this.#committing.set(operationId, generations);
+  committing = (operationId: string, generations: readonly GenerationRow[], turn: Disposable): void => {
+    // An attempt that is lost, or tried again later, ends nothing.
+    setTimeout(() => turn[Symbol.dispose](), maxTurnMs).unref();
+    this.#committing.set(operationId, { generations, turn });
   };
 
   #ended(operationId: string): void {
-    const generations = this.#committing.get(operationId);
-    if (generations === undefined) return;
+    const committed = this.#committing.get(operationId);
+    if (committed === undefined) return;
+    const { generations, turn } = committed;
     this.#committing.delete(operationId);
+    turn[Symbol.dispose]();
     this.#afterCommit(generations).catch((error: unknown) => this.#failed(error, 'what a commit left could not be cleared away'));
   }
 

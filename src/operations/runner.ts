@@ -187,6 +187,6 @@ export class Runner implements AsyncDisposable {
     for (const job of this.#held.values()) job.loseLease();
     await this.#resources.disposeAsync();
     await this.#loops;
-    await Promise.race([this.#parts.bell.settled(), delay(farewellMs)]);
+    await Promise.race([this.#parts.bell.settled(), delay(farewellMs, undefined, { ref: false })]);
   }
 }

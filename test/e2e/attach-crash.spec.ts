@@ -115,12 +115,12 @@ describe(`attached disks, killed and stopped (OBRAZ_TEST_SEED=${testSeed})`, fun
         }
       }
       const killAt = performance.now() + random() * 1500;
-      let isDead = false;
+      const dead = new AbortController();
       const dying = sleep(Math.max(0, killAt - performance.now())).then(async () => {
         await machine.kill();
-        isDead = true;
+        dead.abort();
       });
-      while (!isDead) {
+      while (!dead.signal.aborted) {
         try {
           const index = Math.floor(random() * sectors);
           value += 1;

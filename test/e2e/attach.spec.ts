@@ -166,9 +166,9 @@ describe(`attached disks (OBRAZ_TEST_SEED=${testSeed})`, function () {
     await using attached = await AttachedDisk.open(socket, disk.id);
     // Numbers in order, one write after another: any moment is a prefix of them.
     let written = 0;
-    let isOver = false;
+    const over = new AbortController();
     const writing = (async () => {
-      while (!isOver) {
+      while (!over.signal.aborted) {
         const sector = Buffer.alloc(512);
         sector.writeUInt32LE(written + 1);
         await attached.write((written % 4096) * 512 + (written % 2) * 8 * MiB, sector);
@@ -189,7 +189,7 @@ describe(`attached disks (OBRAZ_TEST_SEED=${testSeed})`, function () {
     ]);
     const afterwards = written;
     await eventually('more are written', () => written > afterwards + 10);
-    isOver = true;
+    over.abort();
     await writing;
     expect(snapshot.storageSize > 0n && image.storageSize > 0n).to.equal(true);
     for (const [table, { id }] of [
