@@ -1,10 +1,13 @@
 // One connection in its transmission phase: requests come in, the device works, answers go out in the order in which they are ready.
 // Nothing here waits for anything: bytes are parsed as they come, and while the connection has too much in flight they are left where
 // they are and the socket is not read. Ends once: by DISC, by the client's going, by the server's closing, or because the export ended.
+import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
+import { TLSSocket } from 'node:tls';
 import { type BlockDevice, BlockDeviceError } from './block-device.ts';
 import { allocationRuns, maxRuns } from './block-status.ts';
 import { type BufferPool, ConnectionMemory, headroomBytes } from './buffer-pool.ts';
+import { readDirectly } from './direct-socket.ts';
 import { Command, CommandFlag } from './protocol.ts';
 import { Replies, type ReadReply } from './replies.ts';
 import { ReplyQueue, smallReplyBytes } from './reply-queue.ts';
@@ -12,6 +15,11 @@ import { type RequestHeader, decodeRequest, emptyRequest, requestBytes } from '.
 import { type Agreement, type Refusal, refusal } from './request-rules.ts';
 
 const goodbyeMs = 10_000;
+
+/** Where requests come to, of all connections: what is in it is taken out before anything else is read. */
+const incoming = Buffer.allocUnsafeSlow(64 * 1024);
+/** A payload of which at least so much is missing is read to where it belongs. */
+const smallestDirectRead = 16 * 1024;
 
 export interface SessionLimits {
   /** Requests that one connection may have in flight; more wait in its socket. */
@@ -65,6 +73,8 @@ interface RefusedWrite {
 
 export class Session {
   readonly #socket: Duplex;
+  /** What is received lies in memory that the next read overwrites. */
+  readonly #isDirect: boolean;
   readonly #device: BlockDevice;
   readonly #agreed: Agreement;
   readonly #pool: BufferPool;
@@ -100,7 +110,10 @@ export class Session {
   #progressAtMs = performance.now();
 
   constructor({ socket, device, agreed, pool, limits, counters, onError }: SessionOptions) {
-    this.#socket = socket;
+    const reader = { target: () => this.#target(), received: (bytes: Uint8Array) => this.#receive(bytes) };
+    const direct = socket instanceof Socket && !(socket instanceof TLSSocket) ? readDirectly(socket, reader) : undefined;
+    this.#socket = direct ?? socket;
+    this.#isDirect = direct !== undefined;
     this.#device = device;
     this.#agreed = agreed;
     this.#pool = pool;
@@ -111,7 +124,7 @@ export class Session {
       this.#progressAtMs = performance.now();
       if (this.#rest !== undefined) this.#continue();
     });
-    this.#queue = new ReplyQueue(socket, this.#memory);
+    this.#queue = new ReplyQueue(this.#socket, this.#memory);
     this.#replies = new Replies(this.#queue, this.#memory, agreed.structuredReplies);
     this.#readNow = device.readNow?.bind(device);
   }
@@ -123,7 +136,7 @@ export class Session {
     const onEnded = (): void => this.end('the export has ended');
     this.#device.ended.addEventListener('abort', onEnded, { once: true });
     socket.on('error', (error) => this.end(`the connection failed: ${error.message}`));
-    socket.on('data', (chunk: Buffer) => this.#receive(chunk));
+    if (!this.#isDirect) socket.on('data', (chunk: Buffer) => this.#receive(chunk));
     if (this.#device.ended.aborted) onEnded();
     if (socket.destroyed) this.end(this.#endReason);
     else await closed;
@@ -155,7 +168,7 @@ export class Session {
     if (this.#draining || this.#aborted.signal.aborted) return;
     this.#draining = true;
     this.#endReason = reason;
-    this.#dropIncoming();
+    this.#rest = undefined;
     this.#finishDraining();
   }
 
@@ -167,6 +180,7 @@ export class Session {
     if (this.#inFlight === 0) this.#settled.resolve();
   }
 
+  /** Only when the socket is destroyed: until then it may read into the buffer of a payload. */
   #dropIncoming(): void {
     this.#rest = undefined;
     if (this.#waitsForRoom) this.#pool.stopWaiting(this.#retry);
@@ -193,6 +207,13 @@ export class Session {
     // A client that neither reads nor closes is not waited for.
     const timer = setTimeout(() => this.end(this.#endReason), goodbyeMs);
     this.#socket.once('close', () => clearTimeout(timer));
+  }
+
+  /** Where the socket is to read to. */
+  #target(): Uint8Array {
+    const write = this.#writing;
+    if (write === undefined || write.length - write.filled < smallestDirectRead) return incoming;
+    return write.buffer.subarray(headroomBytes + write.filled, headroomBytes + write.length);
   }
 
   #receive(chunk: Uint8Array): void {
@@ -233,7 +254,8 @@ export class Session {
       if (this.#writing !== undefined) at = this.#takePayload(this.#writing, chunk, at);
       else if (this.#refusing !== undefined) at = this.#skipPayload(this.#refusing, chunk, at);
       else if (!this.#hasRoom()) {
-        this.#rest = at === 0 ? chunk : chunk.subarray(at);
+        const rest = at === 0 ? chunk : chunk.subarray(at);
+        this.#rest = this.#isDirect ? Buffer.from(rest) : rest;
         this.#socket.pause();
         return;
       } else if (this.#partialHeaderBytes === 0 && chunk.length - at >= requestBytes) {
@@ -258,7 +280,8 @@ export class Session {
 
   #takePayload(write: PartialWrite, chunk: Uint8Array, at: number): number {
     const end = Math.min(chunk.length, at + write.length - write.filled);
-    write.buffer.set(at === 0 && end === chunk.length ? chunk : chunk.subarray(at, end), headroomBytes + write.filled);
+    // What was read to where it belongs is there.
+    if (chunk.buffer !== write.buffer.buffer) write.buffer.set(chunk.subarray(at, end), headroomBytes + write.filled);
     write.filled += end - at;
     if (write.filled === write.length) {
       this.#writing = undefined;
