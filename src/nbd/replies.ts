@@ -83,12 +83,7 @@ export class Replies {
     return true;
   }
 
-  /** A buffer for the data of a read: its bytes belong from headroomBytes on. It comes back through data() or memory.give(). */
-  take(lengthBytes: number): Buffer {
-    return this.#memory.take(lengthBytes);
-  }
-
-  /** Answers by a buffer of take(), and becomes its owner. */
+  /** Answers by a buffer of the connection's memory, whose data lie from headroomBytes on, and becomes its owner. */
   data(read: ReadReply, buffer: Buffer): void {
     const { cookieHigh, cookieLow, offset, length } = read;
     const end = headroomBytes + length;

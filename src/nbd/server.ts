@@ -6,9 +6,10 @@ import { formatAddress, parseAddress } from '../platform/address.ts';
 import { listening, listeningOnSocket } from '../platform/listening.ts';
 import { StartError } from '../platform/start-error.ts';
 import { BufferPool } from './buffer-pool.ts';
+import { type NbdCounters, newCounters } from './execution.ts';
 import { type ExportProvider, ExportRefused, type NbdPeer } from './export-provider.ts';
 import { type Negotiated, type TlsMode, handshake } from './handshake.ts';
-import { type NbdCounters, Session, type SessionLimits } from './session.ts';
+import { Session, type SessionLimits } from './session.ts';
 import type { NbdTlsCredentials } from './start-tls.ts';
 
 export interface NbdEndpoint {
@@ -94,17 +95,7 @@ export async function startNbdServer(options: NbdServerOptions): Promise<NbdServ
 
 class ListeningServer implements NbdServer {
   readonly addresses: string[] = [];
-  readonly counters: NbdCounters = {
-    reads: 0,
-    writes: 0,
-    flushes: 0,
-    trims: 0,
-    zeroes: 0,
-    blockStatuses: 0,
-    failures: 0,
-    readBytes: 0,
-    writtenBytes: 0,
-  };
+  readonly counters = newCounters();
   readonly #options: NbdServerOptions;
   readonly #limits: NbdLimits;
   readonly #pool: BufferPool;

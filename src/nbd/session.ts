@@ -5,21 +5,15 @@ import { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { TLSSocket } from 'node:tls';
 import { type BlockDevice, BlockDeviceError } from './block-device.ts';
-import { allocationRuns, maxRuns } from './block-status.ts';
-import { type BufferPool, ConnectionMemory, headroomBytes } from './buffer-pool.ts';
+import { type BufferPool, ConnectionMemory } from './buffer-pool.ts';
 import { readDirectly } from './direct-socket.ts';
+import { Execution, type NbdCounters } from './execution.ts';
+import { Incoming } from './incoming.ts';
 import { Command, CommandFlag } from './protocol.ts';
-import { Replies, type ReadReply } from './replies.ts';
-import { ReplyQueue, smallReplyBytes } from './reply-queue.ts';
-import { type RequestHeader, decodeRequest, emptyRequest, requestBytes } from './request-codec.ts';
-import { type Agreement, type Refusal, refusal } from './request-rules.ts';
-
-const goodbyeMs = 10_000;
-
-/** Where requests come to, of all connections: what is in it is taken out before anything else is read. */
-const incoming = Buffer.allocUnsafeSlow(64 * 1024);
-/** A payload of which at least so much is missing is read to where it belongs. */
-const smallestDirectRead = 16 * 1024;
+import { Replies } from './replies.ts';
+import { ReplyQueue } from './reply-queue.ts';
+import type { RequestHeader } from './request-codec.ts';
+import { type Agreement, refusal } from './request-rules.ts';
 
 export interface SessionLimits {
   /** Requests that one connection may have in flight; more wait in its socket. */
@@ -28,20 +22,8 @@ export interface SessionLimits {
   maxHeldBytes: number;
 }
 
-/** What a server counts, over all of its connections. Numbers only go up. */
-export interface NbdCounters {
-  reads: number;
-  writes: number;
-  flushes: number;
-  trims: number;
-  zeroes: number;
-  blockStatuses: number;
-  failures: number;
-  readBytes: number;
-  writtenBytes: number;
-}
-
 export interface SessionOptions {
+  /** Nobody else uses it from now on. */
   socket: Duplex;
   device: BlockDevice;
   agreed: Agreement;
@@ -52,24 +34,8 @@ export interface SessionOptions {
   onError: (error: unknown) => void;
 }
 
-interface PartialWrite {
-  buffer: Buffer;
-  /** How much of the payload is there. */
-  filled: number;
-  offset: number;
-  length: number;
-  fua: boolean;
-  cookieHigh: number;
-  cookieLow: number;
-}
-
-interface RefusedWrite {
-  /** Payload that is still to come, and thrown away. */
-  left: number;
-  refused: Refusal;
-  cookieHigh: number;
-  cookieLow: number;
-}
+/** How long a client that was told goodbye has to go. */
+const goodbyeMs = 10_000;
 
 export class Session {
   readonly #socket: Duplex;
@@ -79,23 +45,13 @@ export class Session {
   readonly #agreed: Agreement;
   readonly #pool: BufferPool;
   readonly #limits: SessionLimits;
-  readonly #counters: NbdCounters;
-  readonly #onError: (error: unknown) => void;
   readonly #memory: ConnectionMemory;
+  readonly #incoming: Incoming;
   readonly #queue: ReplyQueue;
-  readonly #replies: Replies;
-  readonly #readNow: ((target: Uint8Array, offset: number) => boolean) | undefined;
+  readonly #execution: Execution;
   readonly #aborted = new AbortController();
   readonly #settled = Promise.withResolvers<void>();
 
-  readonly #request: RequestHeader = emptyRequest();
-  /** A header of which only a part has come. */
-  readonly #partialHeader = new Uint8Array(requestBytes);
-  #partialHeaderBytes = 0;
-  #writing: PartialWrite | undefined;
-  #refusing: RefusedWrite | undefined;
-
-  #inFlight = 0;
   /** What was read from the socket while too much was in flight. */
   #rest: Uint8Array | undefined;
   #receiving = false;
@@ -110,23 +66,35 @@ export class Session {
   #progressAtMs = performance.now();
 
   constructor({ socket, device, agreed, pool, limits, counters, onError }: SessionOptions) {
-    const reader = { target: () => this.#target(), received: (bytes: Uint8Array) => this.#receive(bytes) };
-    const direct = socket instanceof Socket && !(socket instanceof TLSSocket) ? readDirectly(socket, reader) : undefined;
-    this.#socket = direct ?? socket;
-    this.#isDirect = direct !== undefined;
     this.#device = device;
     this.#agreed = agreed;
     this.#pool = pool;
     this.#limits = limits;
-    this.#counters = counters;
-    this.#onError = onError;
+    this.#incoming = new Incoming({
+      isOpen: () => !this.#draining && !this.#aborted.signal.aborted,
+      hasRoom: () => this.#hasRoom(),
+      request: (header) => this.#request(header),
+      write: (write) => this.#execution.write(write),
+      broken: () => this.end('the client broke the protocol: a request does not begin with its magic number'),
+    });
+    const reader = { target: () => this.#incoming.target(), received: (bytes: Uint8Array) => this.#receive(bytes) };
+    const direct = socket instanceof Socket && !(socket instanceof TLSSocket) ? readDirectly(socket, reader) : undefined;
+    this.#socket = direct ?? socket;
+    this.#isDirect = direct !== undefined;
     this.#memory = new ConnectionMemory(pool, () => {
       this.#progressAtMs = performance.now();
       if (this.#rest !== undefined) this.#continue();
     });
     this.#queue = new ReplyQueue(this.#socket, this.#memory);
-    this.#replies = new Replies(this.#queue, this.#memory, agreed.structuredReplies);
-    this.#readNow = device.readNow?.bind(device);
+    this.#execution = new Execution({
+      device,
+      replies: new Replies(this.#queue, this.#memory, agreed.structuredReplies),
+      memory: this.#memory,
+      counters,
+      signal: this.#aborted.signal,
+      onError,
+      onSettled: () => this.#onSettled(),
+    });
   }
 
   /** Serves until the end; resolves when the connection is closed and no call to the device is left. Answers why it ended. */
@@ -172,33 +140,24 @@ export class Session {
     this.#finishDraining();
   }
 
+  /** The socket is destroyed: nothing reads into a payload's buffer any more. */
   #close(): void {
     if (this.#aborted.signal.aborted) return;
-    this.#dropIncoming();
-    this.#queue.discard();
     this.#aborted.abort(new BlockDeviceError('ESHUTDOWN', this.#endReason));
-    if (this.#inFlight === 0) this.#settled.resolve();
-  }
-
-  /** Only when the socket is destroyed: until then it may read into the buffer of a payload. */
-  #dropIncoming(): void {
     this.#rest = undefined;
     if (this.#waitsForRoom) this.#pool.stopWaiting(this.#retry);
-    if (this.#writing !== undefined) this.#memory.give(this.#writing.buffer);
-    this.#writing = undefined;
-    this.#refusing = undefined;
+    const payload = this.#incoming.abandon();
+    if (payload !== undefined) this.#memory.give(payload);
+    this.#queue.discard();
+    if (this.#execution.inFlight === 0) this.#settled.resolve();
   }
 
   /** When the last answer is ready: one flush, so that nothing answered depends on how the device is closed; then goodbye. */
   #finishDraining(): void {
-    if (this.#inFlight > 0 || this.#aborted.signal.aborted || this.#saidGoodbye) return;
+    if (this.#execution.inFlight > 0 || this.#aborted.signal.aborted || this.#saidGoodbye) return;
     if (!this.#device.readOnly && !this.#flushedAtEnd) {
       this.#flushedAtEnd = true;
-      this.#inFlight += 1;
-      this.#device
-        .flush(this.#aborted.signal)
-        .catch(this.#onError)
-        .finally(() => this.#finish());
+      void this.#execution.flushAtEnd();
       return;
     }
     this.#saidGoodbye = true;
@@ -207,13 +166,6 @@ export class Session {
     // A client that neither reads nor closes is not waited for.
     const timer = setTimeout(() => this.end(this.#endReason), goodbyeMs);
     this.#socket.once('close', () => clearTimeout(timer));
-  }
-
-  /** Where the socket is to read to. */
-  #target(): Uint8Array {
-    const write = this.#writing;
-    if (write === undefined || write.length - write.filled < smallestDirectRead) return incoming;
-    return write.buffer.subarray(headroomBytes + write.filled, headroomBytes + write.length);
   }
 
   #receive(chunk: Uint8Array): void {
@@ -225,12 +177,17 @@ export class Session {
       return;
     }
     this.#receiving = true;
-    this.#parse(chunk);
+    const rest = this.#incoming.parse(chunk);
     this.#receiving = false;
+    if (rest !== undefined) {
+      this.#rest = this.#isDirect ? Buffer.from(rest) : rest;
+      this.#socket.pause();
+    }
     if (!this.#aborted.signal.aborted) this.#queue.flush();
     if (this.#draining) this.#finishDraining();
   }
 
+  /** There may be room again. */
   #continue(): void {
     const rest = this.#rest;
     this.#waitsForRoom = false;
@@ -241,244 +198,45 @@ export class Session {
   }
 
   #hasRoom(): boolean {
-    if (this.#inFlight >= this.#limits.maxRequests || this.#memory.heldBytes >= this.#limits.maxHeldBytes) return false;
+    if (this.#execution.inFlight >= this.#limits.maxRequests || this.#memory.heldBytes >= this.#limits.maxHeldBytes) return false;
     if (this.#pool.hasRoom()) return true;
     if (!this.#waitsForRoom) this.#pool.waitForRoom(this.#retry);
     this.#waitsForRoom = true;
     return false;
   }
 
-  #parse(chunk: Uint8Array): void {
-    let at = 0;
-    while (at < chunk.length && !this.#draining && !this.#aborted.signal.aborted) {
-      if (this.#writing !== undefined) at = this.#takePayload(this.#writing, chunk, at);
-      else if (this.#refusing !== undefined) at = this.#skipPayload(this.#refusing, chunk, at);
-      else if (!this.#hasRoom()) {
-        const rest = at === 0 ? chunk : chunk.subarray(at);
-        this.#rest = this.#isDirect ? Buffer.from(rest) : rest;
-        this.#socket.pause();
-        return;
-      } else if (this.#partialHeaderBytes === 0 && chunk.length - at >= requestBytes) {
-        this.#takeRequest(chunk, at);
-        at += requestBytes;
-      } else {
-        at = this.#takePartialHeader(chunk, at);
-      }
-    }
-  }
-
-  #takePartialHeader(chunk: Uint8Array, at: number): number {
-    const end = Math.min(chunk.length, at + requestBytes - this.#partialHeaderBytes);
-    this.#partialHeader.set(chunk.subarray(at, end), this.#partialHeaderBytes);
-    this.#partialHeaderBytes += end - at;
-    if (this.#partialHeaderBytes === requestBytes) {
-      this.#partialHeaderBytes = 0;
-      this.#takeRequest(this.#partialHeader, 0);
-    }
-    return end;
-  }
-
-  #takePayload(write: PartialWrite, chunk: Uint8Array, at: number): number {
-    const end = Math.min(chunk.length, at + write.length - write.filled);
-    // What was read to where it belongs is there.
-    if (chunk.buffer !== write.buffer.buffer) write.buffer.set(chunk.subarray(at, end), headroomBytes + write.filled);
-    write.filled += end - at;
-    if (write.filled === write.length) {
-      this.#writing = undefined;
-      this.#write(write);
-    }
-    return end;
-  }
-
-  #skipPayload(refused: RefusedWrite, chunk: Uint8Array, at: number): number {
-    const end = Math.min(chunk.length, at + refused.left);
-    refused.left -= end - at;
-    if (refused.left === 0) {
-      this.#refusing = undefined;
-      this.#refuse(refused.cookieHigh, refused.cookieLow, refused.refused);
-    }
-    return end;
-  }
-
-  #takeRequest(bytes: Uint8Array, at: number): void {
-    const request = this.#request;
-    if (!decodeRequest(bytes, at, request)) {
-      this.end('the client broke the protocol: a request does not begin with its magic number');
-      return;
-    }
-    const { command, cookieHigh, cookieLow, length } = request;
+  #request(header: RequestHeader): void {
+    const { command, flags, cookieHigh, cookieLow, offset, length } = header;
     if (command === Command.disconnect) {
       this.#endReason = 'the client disconnected';
       this.#draining = true;
       return;
     }
-    const refused = refusal(request, this.#device, this.#agreed);
+    const refused = refusal(header, this.#device, this.#agreed);
     if (refused !== undefined) {
-      if (command === Command.write && length > 0) this.#refusing = { left: length, refused, cookieHigh, cookieLow };
-      else this.#refuse(cookieHigh, cookieLow, refused);
-      return;
-    }
-    this.#execute(request);
-  }
-
-  #refuse(cookieHigh: number, cookieLow: number, { code, message }: Refusal): void {
-    this.#counters.failures += 1;
-    this.#replies.failure(cookieHigh, cookieLow, code, message);
-  }
-
-  #execute({ command, flags, cookieHigh, cookieLow, offset, length }: RequestHeader): void {
-    const device = this.#device;
-    const { signal } = this.#aborted;
-    const fua = (flags & CommandFlag.fua) !== 0;
-    const counters = this.#counters;
-    switch (command) {
-      case Command.read:
-        counters.reads += 1;
-        counters.readBytes += length;
-        if (length === 0) this.#replies.success(cookieHigh, cookieLow);
-        else this.#read({ cookieHigh, cookieLow, offset, length, whole: (flags & CommandFlag.df) !== 0 });
-        return;
-      case Command.write: {
-        counters.writes += 1;
-        counters.writtenBytes += length;
-        const buffer = this.#memory.take(length);
-        const write = { buffer, filled: 0, offset, length, fua, cookieHigh, cookieLow };
-        if (length === 0) this.#write(write);
-        else this.#writing = write;
-        return;
-      }
-      case Command.flush:
-        counters.flushes += 1;
-        if (device.readOnly) this.#replies.success(cookieHigh, cookieLow);
-        else this.#change(cookieHigh, cookieLow, () => device.flush(signal));
-        return;
-      case Command.trim:
-        counters.trims += 1;
-        if (length === 0) this.#replies.success(cookieHigh, cookieLow);
-        else this.#change(cookieHigh, cookieLow, () => device.trim(offset, length, fua, signal));
-        return;
-      case Command.writeZeroes: {
-        counters.zeroes += 1;
-        const options = { fua, mayTrim: (flags & CommandFlag.noHole) === 0, fast: (flags & CommandFlag.fastZero) !== 0 };
-        if (length === 0) this.#replies.success(cookieHigh, cookieLow);
-        else this.#change(cookieHigh, cookieLow, () => device.writeZeroes(offset, length, options, signal));
-        return;
-      }
-      case Command.blockStatus: {
-        counters.blockStatuses += 1;
-        const oneRun = (flags & CommandFlag.reqOne) !== 0;
-        this.#start(
-          cookieHigh,
-          cookieLow,
-          () => device.blockStatus(offset, length, oneRun ? 1 : maxRuns, signal),
-          (runs) => {
-            const allowed = allocationRuns(runs, { offset, length }, device.sizeBytes, oneRun);
-            this.#replies.blockStatus(cookieHigh, cookieLow, allowed);
-          },
-        );
-      }
+      const refuse = (): void => this.#execution.refuse(cookieHigh, cookieLow, refused);
+      if (command === Command.write && length > 0) this.#incoming.skipPayload(length, refuse);
+      else refuse();
+    } else if (command === Command.write && length > 0) {
+      const fua = (flags & CommandFlag.fua) !== 0;
+      const buffer = this.#memory.take(length);
+      this.#incoming.takePayload({ buffer, filled: 0, offset, length, fua, cookieHigh, cookieLow });
+    } else {
+      this.#execution.run(header);
     }
   }
 
-  #read(read: ReadReply): void {
-    const { cookieHigh, cookieLow, offset, length } = read;
-    const replies = this.#replies;
-    const readNow = this.#readNow;
-    const small = length <= smallReplyBytes;
-    let buffer: Buffer | undefined;
-    if (readNow !== undefined) {
-      try {
-        if (small) {
-          if (replies.dataNow(read, readNow)) return;
-        } else {
-          buffer = replies.take(length);
-          if (readNow(buffer.subarray(headroomBytes, headroomBytes + length), offset)) {
-            replies.data(read, buffer);
-            return;
-          }
-        }
-      } catch (error) {
-        if (buffer !== undefined) this.#memory.give(buffer);
-        this.#fail(cookieHigh, cookieLow, error);
-        return;
-      }
-    }
-    const target = buffer ?? replies.take(length);
-    this.#start(
-      cookieHigh,
-      cookieLow,
-      () => this.#device.read(target.subarray(headroomBytes, headroomBytes + length), offset, this.#aborted.signal),
-      () => replies.data(read, target),
-      () => this.#memory.give(target),
-    );
-  }
-
-  #write({ buffer, offset, length, fua, cookieHigh, cookieLow }: PartialWrite): void {
-    const data = buffer.subarray(headroomBytes, headroomBytes + length);
-    const give = (): void => this.#memory.give(buffer);
-    this.#start(
-      cookieHigh,
-      cookieLow,
-      () => (length === 0 ? Promise.resolve() : this.#device.write(data, offset, fua, this.#aborted.signal)),
-      () => {
-        give();
-        this.#replies.success(cookieHigh, cookieLow);
-      },
-      give,
-    );
-  }
-
-  #change(cookieHigh: number, cookieLow: number, call: () => Promise<void>): void {
-    this.#start(cookieHigh, cookieLow, call, () => this.#replies.success(cookieHigh, cookieLow));
-  }
-
-  /** Begins a call of the device; `answer` runs when it succeeded and somebody still listens, else `drop`. */
-  #start<T>(cookieHigh: number, cookieLow: number, call: () => Promise<T>, answer: (value: T) => void, drop?: () => void): void {
-    this.#inFlight += 1;
-    let promise: Promise<T>;
-    try {
-      promise = call();
-    } catch (error) {
-      promise = Promise.reject(error);
-    }
-    promise.then(
-      (value) => {
-        if (this.#aborted.signal.aborted) {
-          drop?.();
-        } else {
-          try {
-            answer(value);
-          } catch (error) {
-            this.#fail(cookieHigh, cookieLow, error);
-          }
-        }
-        this.#finish();
-      },
-      (error: unknown) => {
-        drop?.();
-        if (!this.#aborted.signal.aborted) this.#fail(cookieHigh, cookieLow, error);
-        this.#finish();
-      },
-    );
-  }
-
-  #fail(cookieHigh: number, cookieLow: number, error: unknown): void {
-    const known = error instanceof BlockDeviceError;
-    if (!known) this.#onError(error);
-    this.#refuse(cookieHigh, cookieLow, known ? error : { code: 'EIO', message: 'the server could not do it' });
-  }
-
-  #finish(): void {
-    this.#inFlight -= 1;
+  #onSettled(): void {
+    const { inFlight } = this.#execution;
     if (this.#aborted.signal.aborted) {
-      if (this.#inFlight === 0) this.#settled.resolve();
+      if (inFlight === 0) this.#settled.resolve();
       return;
     }
     if (this.#draining) this.#finishDraining();
     else if (this.#rest !== undefined) this.#continue();
     if (this.#queue.isEmpty) return;
     // The last one leaves at once; where more are under way, those that end in the same turn leave together.
-    if (this.#inFlight === 0) this.#queue.flush();
+    if (this.#execution.inFlight === 0) this.#queue.flush();
     else if (!this.#flushScheduled) {
       this.#flushScheduled = true;
       setImmediate(() => {
