@@ -6,8 +6,8 @@ import type { Reachable } from './layers.ts';
 import type { Storage } from './open.ts';
 import { settleAll } from './until-aborted.ts';
 
-/** Chunks in memory at once. */
-const atOnce = 4;
+/** Chunks in memory at once. Hashing is this thread's: what comes back together holds others up together. */
+const atOnce = 2;
 
 /** Objects are counted in the order of the layer, which is always the same: `objects` tells a later call where to go on. */
 export interface LayerProgress {
