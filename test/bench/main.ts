@@ -1,5 +1,6 @@
 // `npm run bench [-- name [choice …] …]`: every figure is a ratio to a peer or a primitive of the same run, because absolutes do not travel.
 import { benchApi } from './api.ts';
+import { benchDisks } from './disks.ts';
 import { benchImport } from './import.ts';
 import { benchNbd } from './nbd.ts';
 import { benchSources } from './sources.ts';
@@ -8,6 +9,7 @@ import { benchStorage } from './storage.ts';
 /** Each is given what stands behind its name on the command line, up to the next name. */
 const benches: Record<string, (choice: readonly string[]) => Promise<void>> = {
   api: benchApi,
+  disks: benchDisks,
   import: benchImport,
   nbd: benchNbd,
   sources: benchSources,
