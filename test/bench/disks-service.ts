@@ -4,7 +4,11 @@ import { AttachMode, AttachServiceClient } from '../../generated/obraz/v1/attach
 import { type ObrazClient, unary } from '../support/client.ts';
 
 /** The NBD URI of a ticket, over the local socket: what `obraz nbd attach` prints. A disk is opened for writing. */
-export async function ticketUri(client: ObrazClient, resourceId: string, mode = AttachMode.ATTACH_MODE_UNSPECIFIED): Promise<string> {
+export async function ticketUri(
+  client: ObrazClient,
+  resourceId: string,
+  mode: AttachMode = AttachMode.ATTACH_MODE_UNSPECIFIED,
+): Promise<string> {
   const attach = new AttachServiceClient(client.address, credentials.createInsecure());
   try {
     const ticket = await unary(attach, attach.createTicket, { resourceId, mode, lifetime: undefined }, client.metadata);

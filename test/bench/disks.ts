@@ -2,10 +2,13 @@
 // written over NBD beside qemu-nbd on the same bytes (reads, writes), and what a snapshot costs beside a copy (snapshots).
 // `node test/bench/main.ts disks [clones|reads|writes|snapshots …]`. The page cache is warm and on for both sides everywhere.
 import { benchClones } from './disks-clones.ts';
+import { benchReads, benchWrites } from './disks-io.ts';
 import { hasTool } from './figures.ts';
 
 const parts: Readonly<Record<string, () => Promise<void>>> = {
   clones: benchClones,
+  reads: benchReads,
+  writes: benchWrites,
 };
 
 export async function benchDisks(names: readonly string[]): Promise<void> {
