@@ -108,7 +108,9 @@ async function copies(file: string, directory: string): Promise<void> {
     }
   await rm(target, { force: true });
   await rm(raw);
-  console.log(`\nFull copies of the 1 GiB image, ${copyRounds} rounds in turn, medians; 100 GiB and 4 TiB are that rate, not measured`);
+  console.log(
+    `\nFull copies of the 1 GiB image, ${copyRounds} rounds in turn, medians; 100 GiB and 4 TiB are that rate, not measured`,
+  );
   table([
     ['way', '1 GiB, s', '100 GiB, s', '4 TiB, s'],
     ...Array.from(seconds, ([name, values]) => {
@@ -136,7 +138,9 @@ async function manyDisks(client: ObrazClient, image: Images[string], directory: 
     ['Create to done, 16 at once', atOnce.toFixed(2), (many / atOnce).toFixed(0)],
     ['qemu-img create -b, one after another', sum(theirs).toFixed(2), (many / sum(theirs)).toFixed(0)],
   ]);
-  console.log(`one after another: ratio theirs / ours ${(sum(theirs) / sum(ours)).toFixed(2)}; an overlay file has ${(await stat(target)).size} bytes`);
+  console.log(
+    `one after another: ratio theirs / ours ${(sum(theirs) / sum(ours)).toFixed(2)}; an overlay file has ${(await stat(target)).size} bytes`,
+  );
 }
 
 /** Reads a few places of a disk of the largest image over NBD: what was made up is there. */

@@ -131,7 +131,12 @@ export const benchReads = (): Promise<void> =>
 
     const first = { ...largeServers, 'obraz, an image': async () => (await service.start(), service.open(largeId)) };
     await compare(
-      { title: 'Sequential reads of 1 GiB after a start, 1 MiB, 8 under way: SHA-256 of every block', unit: 'MB', goal: 0.8, rounds },
+      {
+        title: 'Sequential reads of 1 GiB after a start, 1 MiB, 8 under way: SHA-256 of every block',
+        unit: 'MB',
+        goal: 0.8,
+        rounds,
+      },
       first,
       sequential(largeBytes),
     );

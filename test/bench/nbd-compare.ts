@@ -41,7 +41,15 @@ export async function compare(
   const ours = results.get(names[0]!)!;
   console.log(`\n${title} (${rounds} rounds in turn, medians${goal === undefined ? '' : `; goal: ${goal}`})`);
   table([
-    ['server', `${unit}/s`, 'ours / it', 'least', 'most', `server's CPU, µs per ${unit === 'MB' ? 'MB' : 'operation'}`, 'ours / it'],
+    [
+      'server',
+      `${unit}/s`,
+      'ours / it',
+      'least',
+      'most',
+      `server's CPU, µs per ${unit === 'MB' ? 'MB' : 'operation'}`,
+      'ours / it',
+    ],
     ...names.map((name, index) => {
       const its = results.get(name)!;
       const ratios = its.map(({ rate }, round) => ours[round]!.rate / rate);
