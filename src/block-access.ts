@@ -1,7 +1,6 @@
 // Block access, put together: what is open, what moves disks towards their bases, the runner of this machine's commits, and the NBD server on
 // its addresses. A process without the nbd role opens nothing, but commits what its machine holds.
 import { readFile } from 'node:fs/promises';
-import { isIPv4 } from 'node:net';
 import path from 'node:path';
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { Attachments } from './attach/attachments.ts';
@@ -23,7 +22,6 @@ import type { JobBell } from './operations/job-bell.ts';
 import type { Operations } from './operations/operations.ts';
 import { Runner } from './operations/runner.ts';
 import type { JobMetrics } from './operations/runner-parts.ts';
-import { parseAddress } from './platform/address.ts';
 import type { Log } from './platform/log.ts';
 import type { Metrics } from './platform/metrics.ts';
 import { StartError } from './platform/start-error.ts';
@@ -58,7 +56,7 @@ const commitsAtOnce = 2;
 /** Of macOS, which has the shorter ones. */
 const maxSocketPathBytes = 103;
 
-/** @throws StartError when an address cannot be listened on, or is not loopback and has no authority for its clients. */
+/** @throws StartError when an address cannot be listened on, or the authority of its clients cannot be read. */
 export async function startBlockAccess(parts: BlockAccessParts): Promise<BlockAccess> {
   const { config, dataFolder, ids, fork, storage, bell, operations, log } = parts;
   const machineId = await readMachineId(path.join(dataFolder, 'machine-id'));
@@ -114,11 +112,6 @@ async function startServer(parts: BlockAccessParts, attachments: Attachments): P
   const { config, dataFolder, ids, fork, authority, certificates, metrics, log } = parts;
   const { address, clientAuthorityFile } = config.nbd;
   const clientAuthority = await readAuthority(clientAuthorityFile);
-  if (clientAuthority === undefined && !isLoopback(parseAddress(address).host)) {
-    throw new StartError(
-      `OBRAZ_NBD_ADDRESS: ${address} is not loopback: NBD is served there to clients with certificates alone. Name their authority with OBRAZ_NBD_CLIENT_CA_FILE, or listen on 127.0.0.1`,
-    );
-  }
   const credentials = ({ certificate, key }: Certificates['current']): NbdTlsCredentials => ({
     certificate,
     key,
@@ -158,8 +151,6 @@ async function readAuthority(file: string | undefined): Promise<string | undefin
     throw new StartError(`OBRAZ_NBD_CLIENT_CA_FILE: ${(error as Error).message}`, { cause: error });
   }
 }
-
-const isLoopback = (host: string): boolean => host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'));
 
 function observe(metrics: Metrics, attachments: Attachments): void {
   metrics.observedGauge(

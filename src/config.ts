@@ -2,6 +2,7 @@
 // A name that starts with OBRAZ_ and is not known is an error: a misspelt setting must not be silently ignored.
 // (OBRAZ_TEST_* belongs to the tests.)
 import { z } from 'zod';
+import { isLoopback, parseAddress } from './platform/address.ts';
 
 const roles = ['api', 'worker', 'nbd'] as const;
 export type Role = (typeof roles)[number];
@@ -14,8 +15,14 @@ const list = (text: string): string[] =>
 
 const commaSeparated = (fallback: string) => z.string().default(fallback).transform(list);
 
-const isAddress = (text: string): boolean =>
-  /^(\[[0-9a-fA-F:.]+\]|[^:\s]+):\d{1,5}$/.test(text) && Number(text.slice(text.lastIndexOf(':') + 1)) <= 65_535;
+function isAddress(text: string): boolean {
+  try {
+    parseAddress(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 const addressText = z
   .string()
@@ -131,6 +138,7 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
   if ((given['OBRAZ_TLS_CERT_FILE'] === undefined) !== (given['OBRAZ_TLS_KEY_FILE'] === undefined)) {
     faults.push('OBRAZ_TLS_CERT_FILE, OBRAZ_TLS_KEY_FILE: set both or neither');
   }
+  if (parsed.success) faults.push(...blockAccessFaults(parsed.data));
   if (faults.length > 0 || !parsed.success) throw new ConfigError(faults.join('\n'));
   const value = parsed.data;
   return {
@@ -157,4 +165,14 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
     scrubBytesPerSecond: value.OBRAZ_SCRUB_MIB_PER_SECOND * 1024 ** 2,
     logLevel: value.OBRAZ_LOG_LEVEL,
   };
+}
+
+/** Block access that others can reach takes clients with certificates. */
+function blockAccessFaults(value: z.infer<typeof schema>): string[] {
+  const nbdAddress = value.OBRAZ_NBD_ADDRESS;
+  if (!value.OBRAZ_ROLES.includes('nbd') || value.OBRAZ_NBD_CLIENT_CA_FILE !== undefined || isLoopback(parseAddress(nbdAddress)))
+    return [];
+  return [
+    `OBRAZ_NBD_ADDRESS: ${nbdAddress} is not loopback: NBD is served there over TLS to clients with certificates alone. Name their authority with OBRAZ_NBD_CLIENT_CA_FILE, or listen on 127.0.0.1`,
+  ];
 }

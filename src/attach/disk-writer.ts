@@ -83,6 +83,7 @@ export class DiskWriter implements BlockDevice {
   /** Seals, refreshes and the close run one after another. */
   #turn: Promise<unknown> = Promise.resolve();
   #isClosing = false;
+  #closing: Promise<void> | undefined;
   #sealWanted = false;
   /** The layer that the overlay reads, and the one that the session's row holds. */
   #base: string | null;
@@ -314,6 +315,11 @@ export class DiskWriter implements BlockDevice {
   /** Seals what was written and frees the disk; whatever fails is settled later. Every change has ended by now. */
   [Symbol.asyncDispose](): Promise<void> {
     this.#isClosing = true;
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  #close(): Promise<void> {
     return this.#inTurn(async () => {
       const { log, files } = this.#parts;
       const { diskId, lease } = this;

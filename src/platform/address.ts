@@ -1,4 +1,5 @@
 // Addresses to listen on, as the configuration writes them: host:port, with brackets around IPv6.
+import { isIPv4 } from 'node:net';
 
 export interface Address {
   /** A name, or an IPv4 or IPv6 address without brackets. */
@@ -19,3 +20,7 @@ export function parseAddress(text: string): Address {
 
 /** The inverse of parseAddress. */
 export const formatAddress = ({ host, port }: Address): string => (host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`);
+
+/** Whether only this machine can reach it. A name counts when it is `localhost`: what others stand for is not known beforehand. */
+export const isLoopback = ({ host }: Address): boolean =>
+  host === 'localhost' || host === '::1' || (isIPv4(host) && host.startsWith('127.'));

@@ -38,6 +38,16 @@ describe('readConfig', () => {
     expect(Object.values(readConfig({ HTTPS_PROXY: '' }).import.proxies)).to.deep.equal([undefined, undefined, undefined]);
   });
 
+  it('wants an authority for NBD clients where others can reach the address', () => {
+    for (const address of ['127.0.0.1:1', '[::1]:0', 'localhost:1', '127.8.8.8:1'])
+      expect(() => readConfig({ OBRAZ_NBD_ADDRESS: address })).not.to.throw();
+    for (const address of ['0.0.0.0:1', '[::]:0', '127.example.org:1', '10.0.0.1:1']) {
+      expect(() => readConfig({ OBRAZ_NBD_ADDRESS: address })).to.throw(ConfigError, 'OBRAZ_NBD_CLIENT_CA_FILE');
+      expect(() => readConfig({ OBRAZ_NBD_ADDRESS: address, OBRAZ_ROLES: 'api' })).not.to.throw();
+      expect(() => readConfig({ OBRAZ_NBD_ADDRESS: address, OBRAZ_NBD_CLIENT_CA_FILE: 'a.pem' })).not.to.throw();
+    }
+  });
+
   it('wants a certificate and its key together', () => {
     expect(() => readConfig({ OBRAZ_TLS_CERT_FILE: 'a.pem' })).to.throw(ConfigError, 'set both or neither');
   });

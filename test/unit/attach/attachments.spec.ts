@@ -1,0 +1,237 @@
+// Attach sessions on a real PostgreSQL and a store in a folder, without NBD: what a writer's bounds do, what is left of a writer that lost
+// its lease, and what is said when what was written is missing.
+import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { expect } from 'chai';
+import { Attachments } from '../../../src/attach/attachments.ts';
+import { captureTargets } from '../../../src/attach/capture-targets.ts';
+import { commitJob } from '../../../src/attach/commit.job.ts';
+import { DiskWriter, type WriterBounds } from '../../../src/attach/disk-writer.ts';
+import { GenerationFiles } from '../../../src/attach/generation-files.ts';
+import { Settlement } from '../../../src/attach/settlement.ts';
+import { query } from '../../../src/db/bound-query.ts';
+import { entities } from '../../../src/entities.ts';
+import { Admissions } from '../../../src/gc/admission.ts';
+import { bootstrap } from '../../../src/iam/bootstrap.ts';
+import type { BlockDevice } from '../../../src/nbd/block-device.ts';
+import { JobBell } from '../../../src/operations/job-bell.ts';
+import { Operations } from '../../../src/operations/operations.ts';
+import { Runner } from '../../../src/operations/runner.ts';
+import type { Log } from '../../../src/platform/log.ts';
+import { Turns } from '../../../src/platform/turns.ts';
+import { openStorage, type Storage } from '../../../src/storage/open.ts';
+import { eventually } from '../../support/attached-disk.ts';
+import { insertDisk } from '../../support/disk-rows.ts';
+import { randomFrom, testSeed } from '../../support/images.ts';
+import { MemoryLog, shortBounds } from '../../support/operations-kit.ts';
+import { type TestOrm, testOrm } from '../../support/test-orm.ts';
+
+const MiB = 1024 * 1024;
+
+describe(`attachments (OBRAZ_TEST_SEED=${testSeed})`, function () {
+  this.timeout(120_000);
+  const random = randomFrom(testSeed);
+  const { signal } = new AbortController();
+  let database: TestOrm;
+  let folder: string;
+  let storage: Storage;
+  let subjectId: string;
+  let lastDisk = 0;
+
+  const fork = () => database.orm.em.fork();
+  const sql = <Row>(text: string, values: unknown[] = []) => query<Row>(fork(), text, values);
+
+  before(async () => {
+    database = await testOrm(entities);
+    folder = await mkdtemp(path.join(tmpdir(), 'obraz-attachments-'));
+    storage = await openStorage({ directory: path.join(folder, 'blobs') });
+    subjectId = (await fork().transactional((em) => bootstrap(em))).serviceAccountId;
+  });
+
+  after(async () => {
+    await storage?.[Symbol.asyncDispose]();
+    await database?.[Symbol.asyncDispose]();
+    await rm(folder, { recursive: true, force: true });
+  });
+
+  interface Machine extends AsyncDisposable {
+    attachments: Attachments;
+    folder: string;
+    log: MemoryLog;
+    open(diskId: string): Promise<BlockDevice>;
+  }
+
+  /** All that a process has of it. */
+  async function machine(machineId: string, bounds: Partial<WriterBounds> = {}): Promise<Machine> {
+    const stack = new AsyncDisposableStack();
+    const own = path.join(folder, machineId);
+    const files = await GenerationFiles.open(own, 'installation');
+    const memory = new MemoryLog();
+    const log = memory as unknown as Log;
+    const bell = new JobBell(fork);
+    const operations = new Operations({ bell, fork, onFreed: () => {} });
+    const turns = new Turns();
+    let settlement: Settlement | undefined;
+    const onSealed = () => settlement?.soon();
+    const attachments = stack.use(
+      new Attachments({ fork, storage, files, machineId, turns, log, onSealed, bounds, renewMs: 100, recheckMs: 100 }),
+    );
+    const shared = { fork, files, machineId, isWriting: attachments.isWriting, log, attachments, turns };
+    settlement = stack.use(new Settlement({ ...shared, operations, bell, subjectId, intervalMs: 200 }));
+    const admissions = new Admissions({ fork });
+    const handler = commitJob({
+      ...shared,
+      storage,
+      admission: (writer) => admissions.of(writer),
+      targets: captureTargets(fork, storage),
+      commitTurns: new Turns(),
+      onCommitting: settlement.committing,
+    });
+    const runner = stack.use(new Runner({ fork, bell, handlers: [handler], concurrency: 2, log: memory, bounds: shortBounds }));
+    runner.start();
+    return {
+      attachments,
+      folder: path.join(own, 'generations', 'installation'),
+      log: memory,
+      open: (diskId) => {
+        const access = { subject: { id: subjectId, type: 'serviceAccount' }, tokenId: undefined, resourceId: diskId };
+        return attachments.open({ ...access, mode: 'READ_WRITE' }, 'a test', signal);
+      },
+      [Symbol.asyncDispose]: () => stack.disposeAsync(),
+    };
+  }
+
+  const newDisk = async (size = 64 * MiB): Promise<string> => {
+    const id = `epdtest${(lastDisk += 1)}`;
+    await insertDisk(fork(), id, { size });
+    return id;
+  };
+
+  const noise = (bytes: number): Buffer => {
+    const buffer = Buffer.alloc(bytes);
+    for (let at = 0; at + 4 <= bytes; at += 4) buffer.writeUInt32LE(random() * 2 ** 32, at);
+    return buffer;
+  };
+
+  const machineOf = async (diskId: string) =>
+    (await sql<{ machine_id: string | null }>('select machine_id from disks where id = $1', [diskId]))[0]!.machine_id;
+
+  const committed = (diskId: string) => eventually('it is committed', async () => (await machineOf(diskId)) === null);
+
+  const refusal = (attempt: Promise<unknown>): Promise<string> =>
+    attempt.then(
+      () => 'it was not refused',
+      (error: Error) => error.message,
+    );
+
+  it('commits while it is written, when a log passes its bound, and lets writes wait for room', async () => {
+    await using here = await machine('bounded', { openLogBytes: 2 * MiB, logBytes: 6 * MiB });
+    const diskId = await newDisk();
+    const content = Buffer.alloc(64 * MiB);
+    let mostBytes = 0;
+    {
+      await using disk = await here.open(diskId);
+      for (let index = 0; index < 160; index += 1) {
+        const data = noise(200_000);
+        const at = Math.floor(random() * (content.length - data.length));
+        data.copy(content, at);
+        await disk.write(data, at, index % 16 === 0, signal);
+        if (index % 8 === 0) {
+          const names = await readdir(here.folder);
+          const sizes = await Promise.all(
+            names.map((name) =>
+              stat(path.join(here.folder, name)).then(
+                ({ size }) => size,
+                () => 0,
+              ),
+            ),
+          );
+          mostBytes = Math.max(
+            mostBytes,
+            sizes.reduce((sum, size) => sum + size, 0),
+          );
+        }
+      }
+      const read = Buffer.alloc(content.length);
+      await disk.read(read, 0, signal);
+      expect(read.equals(content)).to.equal(true);
+      // 32 MB were written; what is not committed is bounded, and files go soon after they are.
+      expect(mostBytes).to.be.at.most(20 * MiB);
+    }
+    await committed(diskId);
+    await using again = await here.open(diskId);
+    const read = Buffer.alloc(content.length);
+    await again.read(read, 0, signal);
+    expect(read.equals(content)).to.equal(true);
+    await again[Symbol.asyncDispose]();
+    await eventually('no file is left', async () => (await readdir(here.folder)).length === 0);
+    expect(await sql('select id from attach_sessions')).to.deep.equal([]);
+  });
+
+  it('ends a session whose lease is gone, and commits what it had answered', async () => {
+    await using here = await machine('fenced');
+    const diskId = await newDisk();
+    const disk = await here.open(diskId);
+    const content = noise(100_000);
+    await disk.write(content, 5000, true, signal);
+    await sql('update attach_sessions set lease_until = clock_timestamp()');
+    await eventually('it has ended', () => disk.ended.aborted);
+    for (const attempt of [
+      () => disk.write(content, 0, false, signal),
+      () => disk.flush(signal),
+      () => disk.trim(0, 4096, false, signal),
+    ])
+      expect(await attempt().catch((error: { code?: string }) => error.code)).to.equal('ESHUTDOWN');
+    await disk[Symbol.asyncDispose]();
+    await committed(diskId);
+    await using again = await here.open(diskId);
+    const read = Buffer.alloc(content.length);
+    await again.read(read, 5000, signal);
+    expect(read.equals(content)).to.equal(true);
+  });
+
+  it('changes nothing by a seal that comes too late, and settles what was answered', async () => {
+    await using here = await machine('late');
+    const diskId = await newDisk();
+    const disk = await here.open(diskId);
+    expect(disk).to.be.instanceOf(DiskWriter);
+    await disk.write(noise(4096), 0, true, signal);
+    await sql('update attach_sessions set lease_until = clock_timestamp()');
+    expect(await refusal((disk as DiskWriter).seal())).to.contain('lease');
+    expect(disk.ended.aborted).to.equal(true);
+    const states = await sql<{ state: string }>('select state from disk_generations where disk_id = $1', [diskId]);
+    expect(states).to.deep.equal([{ state: 'OPEN' }]);
+    await disk[Symbol.asyncDispose]();
+    await committed(diskId);
+  });
+
+  it('leaves the disk free for every machine when nothing was written', async () => {
+    await using here = await machine('here');
+    await using there = await machine('there');
+    const diskId = await newDisk();
+    const disk = await here.open(diskId);
+    expect(await refusal(there.open(diskId))).to.contain('is attached for writing since');
+    expect(await machineOf(diskId)).to.equal(null);
+    await disk[Symbol.asyncDispose]();
+    await using other = await there.open(diskId);
+    await other.write(noise(512), 0, false, signal);
+    expect(await machineOf(diskId)).to.equal('there');
+  });
+
+  it('says so when what was written is missing, rather than serve the disk without it', async () => {
+    const diskId = await newDisk();
+    await using here = await machine('robbed', { openLogBytes: 1024 * MiB });
+    // Sealed by no commit: the file goes before the machine looks.
+    await sql(
+      `insert into disk_generations (disk_id, generation, state, machine_id, writer_id, length_bytes, created_at)
+       values ($1, 1, 'SEALED', 'robbed', 'b6b7e1a2-0000-4000-8000-000000000000', 9000, now())`,
+      [diskId],
+    );
+    await sql(`update disks set machine_id = 'robbed' where id = $1`, [diskId]);
+    expect(await refusal(here.open(diskId))).to.match(/missing|no such|not there|lost/i);
+    expect(await machineOf(diskId)).to.equal('robbed');
+    expect(await sql('select id from attach_sessions where resource_id = $1', [diskId])).to.deep.equal([]);
+    await sql('delete from disk_generations where disk_id = $1', [diskId]);
+  });
+});
