@@ -55,6 +55,8 @@ export interface GetOptions {
   signal?: AbortSignal | undefined;
   /** Asks the store itself: no cache, no file that was opened before. For readers that were given bytes that cannot be right. */
   fresh?: boolean | undefined;
+  /** The caller's thread may wait for the disk: saves handing the work to another thread. Stores need not make use of it. */
+  blocking?: boolean | undefined;
 }
 
 export class BlobNotFoundError extends Error {

@@ -20,6 +20,8 @@ export interface ChunkStoreOptions {
   admission?: Admission | undefined;
   onCorrupt?: OnCorrupt | undefined;
   packing?: Packing | undefined;
+  /** readBlocks may wait for the disk in the thread that calls it: for threads that have nothing else to do. */
+  blockingReads?: boolean | undefined;
   /** Headers that are kept, about 3 KiB each. */
   cachedHeaders?: number | undefined;
   /** Verified blocks that are kept because a read wanted only a part of them, bytes. */
@@ -33,6 +35,7 @@ export class ChunkStore {
   readonly #blobs: BlobStore;
   readonly #hash: HashAlgorithm;
   readonly #packing: Packing | undefined;
+  readonly #blockingReads: boolean;
   readonly #marks: CorruptMarks;
   readonly #deposit: Deposit;
   readonly #headers: Lru<ChunkHeader>;
@@ -44,6 +47,7 @@ export class ChunkStore {
     this.#blobs = options.blobs;
     this.#hash = options.hash ?? sha256;
     this.#packing = options.packing;
+    this.#blockingReads = options.blockingReads ?? false;
     this.#marks = new CorruptMarks(options.blobs, options.onCorrupt ?? (() => undefined));
     this.#headers = new Lru(options.cachedHeaders ?? 1024);
     this.#blocks = new Lru(options.cachedBlockBytes ?? 32 * 1024 * 1024, (block) => block.length);
@@ -107,7 +111,7 @@ export class ChunkStore {
   ): Promise<void> {
     await this.#twice(address, async (fresh) => {
       const header = await this.#header(address, { fresh, signal });
-      await this.#readBlocksOnce(address, header, first, targets, checks, { fresh, signal });
+      await this.#readBlocksOnce(address, header, first, targets, checks, { fresh, signal, blocking: this.#blockingReads });
     });
   }
 
@@ -267,6 +271,7 @@ export class ChunkStore {
 
 interface How {
   fresh: boolean;
+  blocking?: boolean;
   signal?: AbortSignal | undefined;
 }
 

@@ -42,3 +42,25 @@ export function table(rows: readonly (readonly string[])[]): void {
         .trimEnd(),
     );
 }
+
+/** What is compared, by name: each answers its rate. */
+export type Ways = Record<string, () => Promise<number>>;
+
+/** Runs every way once per round, and prints medians beside the first way's. */
+export async function compare(title: string, unit: string, ways: Ways, rounds = 5): Promise<void> {
+  const results = new Map<string, number[]>(Object.keys(ways).map((name) => [name, []]));
+  for (let round = 0; round < rounds; round += 1)
+    for (const [name, way] of Object.entries(ways)) results.get(name)!.push(await way());
+  const first = median(results.values().next().value!);
+  console.log(`\n${title} (${rounds} rounds in turn, medians)`);
+  table([
+    ['way', unit, 'ratio', 'least', 'most'],
+    ...Array.from(results, ([name, values]) => [
+      name,
+      median(values).toFixed(0),
+      (median(values) / first).toFixed(2),
+      Math.min(...values).toFixed(0),
+      Math.max(...values).toFixed(0),
+    ]),
+  ]);
+}

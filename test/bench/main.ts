@@ -3,6 +3,7 @@ import { benchApi } from './api.ts';
 import { benchDisks } from './disks.ts';
 import { benchImport } from './import.ts';
 import { benchNbd } from './nbd.ts';
+import { benchOverlay } from './overlay.ts';
 import { benchSources } from './sources.ts';
 import { benchStorage } from './storage.ts';
 
@@ -12,6 +13,7 @@ const benches: Record<string, (choice: readonly string[]) => Promise<void>> = {
   disks: benchDisks,
   import: benchImport,
   nbd: benchNbd,
+  overlay: benchOverlay,
   sources: benchSources,
   storage: benchStorage,
 };

@@ -12,9 +12,8 @@ import { layerSource } from '../../src/storage/layer-source.ts';
 import { openStorage, type Storage } from '../../src/storage/open.ts';
 import { allocatePageAligned } from '../../src/storage/page-aligned.ts';
 import { chunkBytes } from '../../src/storage/sizes.ts';
-import { median, table } from './figures.ts';
+import { compare } from './figures.ts';
 
-const rounds = 5;
 const chunkCount = 128;
 const atOnce = 4;
 
@@ -26,27 +25,6 @@ export async function benchStorage(): Promise<void> {
   } finally {
     await rm(directory, { recursive: true, force: true });
   }
-}
-
-type Ways = Record<string, () => Promise<number>>;
-
-/** Runs every way once per round, and prints medians beside the first way's. */
-async function compare(title: string, unit: string, ways: Ways): Promise<void> {
-  const results = new Map<string, number[]>(Object.keys(ways).map((name) => [name, []]));
-  for (let round = 0; round < rounds; round += 1)
-    for (const [name, way] of Object.entries(ways)) results.get(name)!.push(await way());
-  const first = median(results.values().next().value!);
-  console.log(`\n${title} (${rounds} rounds in turn, medians)`);
-  table([
-    ['way', unit, 'ratio', 'least', 'most'],
-    ...Array.from(results, ([name, values]) => [
-      name,
-      median(values).toFixed(0),
-      (median(values) / first).toFixed(2),
-      Math.min(...values).toFixed(0),
-      Math.max(...values).toFixed(0),
-    ]),
-  ]);
 }
 
 /** Runs `work` for 0 to count - 1, `atOnce` at a time. Answers seconds. */

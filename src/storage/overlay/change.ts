@@ -1,6 +1,6 @@
 // A write, trim or write of zeros as records of a log: whole sectors, cut where a record ends. What covers a sector in part becomes data.
 import { type RecordKind, maxRecordSectors, recordKind, sectorBytes } from './log-format.ts';
-import type { LogEntry } from './open-log.ts';
+import { type LogEntry, checksOf } from './open-log.ts';
 
 export interface Change {
   /** Any bytes of the disk. */
@@ -18,6 +18,7 @@ export interface Edges {
 }
 
 const nothing = new Uint8Array(0);
+const noChecks = new Uint32Array(0);
 const noEdges: Edges = { head: undefined, tail: undefined };
 
 /** Patches the edges in place. The entries hold views of the data. */
@@ -34,7 +35,8 @@ export function entriesOf(change: Change, { head, tail }: Edges = noEdges): LogE
     return dataEntries(first, [head ?? nothing, middle, tail ?? nothing]);
   }
   const entries: LogEntry[] = head === undefined ? [] : dataEntries(first, [head]);
-  if (wholeTo > wholeFrom) entries.push({ kind, offset: wholeFrom, lengthBytes: wholeTo - wholeFrom, parts: [] });
+  if (wholeTo > wholeFrom)
+    entries.push({ kind, offset: wholeFrom, lengthBytes: wholeTo - wholeFrom, parts: [], checks: noChecks });
   if (tail !== undefined) entries.push(...dataEntries(wholeTo, [tail]));
   return entries;
 }
@@ -53,7 +55,9 @@ function dataEntries(offset: number, parts: readonly Uint8Array[]): LogEntry[] {
   let at = offset;
   let entry: { lengthBytes: number; parts: Uint8Array[] } = { lengthBytes: 0, parts: [] };
   const close = (): void => {
-    if (entry.lengthBytes > 0) entries.push({ kind: recordKind.data, offset: at - entry.lengthBytes, ...entry });
+    const { lengthBytes, parts: own } = entry;
+    const checks = checksOf(own, lengthBytes);
+    if (lengthBytes > 0) entries.push({ kind: recordKind.data, offset: at - lengthBytes, lengthBytes, parts: own, checks });
     entry = { lengthBytes: 0, parts: [] };
   };
   for (const part of parts) {

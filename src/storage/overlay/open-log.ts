@@ -26,12 +26,13 @@ export interface LogEntry {
   lengthBytes: number;
   /** The data, each part whole sectors. Not to change until the append has settled. */
   parts: readonly Uint8Array[];
+  /** CRC-32 of each sector of the data: made when the entry is, so that it is done while earlier ones are being written. */
+  checks: Uint32Array;
 }
 
 interface Encoded {
   entry: LogEntry;
   prefix: Buffer;
-  checks: Uint32Array;
   /** The record's own check. */
   check: number;
 }
@@ -92,7 +93,7 @@ export class OpenLog implements OpenGeneration {
   #encode(entries: readonly LogEntry[]): Encoded[] {
     let chain = this.#chain;
     return entries.map((entry, index) => {
-      const checks = checksOf(entry);
+      const { checks } = entry;
       const prefix = Buffer.alloc(recordPrefixBytes(checks.length));
       for (let sector = 0; sector < checks.length; sector += 1)
         prefix.writeUInt32LE(checks[sector]!, recordHeaderBytes + 4 * sector);
@@ -107,7 +108,7 @@ export class OpenLog implements OpenGeneration {
         durableBytes: this.#durableBytes,
       });
       chain = check;
-      return { entry, prefix, checks, check };
+      return { entry, prefix, check };
     });
   }
 
@@ -115,12 +116,12 @@ export class OpenLog implements OpenGeneration {
   #index(records: readonly Encoded[], written: number): number {
     let appended = 0;
     let left = written;
-    for (const { entry, prefix, checks, check } of records) {
+    for (const { entry, prefix, check } of records) {
       const bytes = recordBytes(entry);
       if (bytes > left) break;
       left -= bytes;
       const first = entry.offset / sectorBytes;
-      if (entry.kind === recordKind.data) this.index.setData(first, this.#lengthBytes + prefix.length, checks);
+      if (entry.kind === recordKind.data) this.index.setData(first, this.#lengthBytes + prefix.length, entry.checks);
       else this.index.setZeros(first, entry.lengthBytes / sectorBytes, entry.kind === recordKind.trimmed);
       this.#lengthBytes += bytes;
       this.#chain = check;
@@ -169,10 +170,8 @@ export class OpenLog implements OpenGeneration {
 }
 
 const done = Promise.resolve();
-const noChecks = new Uint32Array(0);
-
-function checksOf({ kind, lengthBytes, parts }: LogEntry): Uint32Array {
-  if (kind !== recordKind.data) return noChecks;
+/** @param parts whole sectors each. */
+export function checksOf(parts: readonly Uint8Array[], lengthBytes: number): Uint32Array {
   const checks = new Uint32Array(lengthBytes / sectorBytes);
   let sector = 0;
   for (const part of parts)

@@ -7,7 +7,7 @@ import type { ChunkPatch, FoldFile } from '../overlay/fold-chunk.ts';
 export type ToThread =
   | { kind: 'slab'; slab: number; memory: SharedArrayBuffer }
   /** `slots`: slab and offset of each block, one after another. `checks`: as ChunkStore.readBlocks, of these blocks. */
-  | { kind: 'read'; taskId: number; address: string; first: number; slots: readonly number[]; checks: Uint32Array }
+  | { kind: 'read'; taskId: number; address: string; first: number; slots: readonly number[]; checks: readonly number[] }
   /** Logs that chunks are folded from, by their place in patches. */
   | { kind: 'openFold'; foldId: number; files: readonly FoldFile[] }
   | { kind: 'closeFold'; foldId: number }
@@ -17,7 +17,9 @@ export type ToThread =
   | { kind: 'refused'; askId: number; error: PostedError };
 
 export type FromThread =
-  | { kind: 'read'; taskId: number; checks: Uint32Array }
+  /** Answers of one moment together: waking the other thread costs as much as reading a block. */
+  | { kind: 'several'; messages: readonly FromThread[] }
+  | { kind: 'read'; taskId: number; checks: readonly number[] }
   | { kind: 'folded'; taskId: number; address: string | undefined }
   | { kind: 'failed'; taskId: number; error: PostedError }
   | { kind: 'admit'; askId: number; foldId: number; keys: readonly string[] }

@@ -25,10 +25,13 @@ interface OpenFold {
   logs: FoldLog[];
 }
 
+/** Blocks that were read and are not told of yet. */
+const mostBlocksHeld = 4;
+
 const port = parentPort!;
 const { directory, packing } = workerData as ThreadOptions;
 const blobs = openLocalBlobStore({ directory });
-const reading = blobs.then((store) => openStorageOn(store, { onCorrupt }));
+const reading = blobs.then((store) => openStorageOn(store, { onCorrupt, blockingReads: true }));
 const slabs: SharedArrayBuffer[] = [];
 const folds = new Map<number, Promise<OpenFold>>();
 const tasks = new Map<number, AbortController>();
@@ -74,6 +77,22 @@ port.on('message', (message: ToThread) => {
 
 const post = (message: FromThread): void => port.postMessage(message);
 
+const answers: FromThread[] = [];
+let blocksAnswered = 0;
+
+/** Small answers of one turn go together; large ones at once. */
+function answer(message: FromThread, blocks: number): void {
+  answers.push(message);
+  blocksAnswered += blocks;
+  if (blocksAnswered >= mostBlocksHeld) flushAnswers();
+  else if (answers.length === 1) setImmediate(flushAnswers);
+}
+
+function flushAnswers(): void {
+  if (answers.length > 0) post({ kind: 'several', messages: answers.splice(0) });
+  blocksAnswered = 0;
+}
+
 function onCorrupt(finding: Extract<FromThread, { kind: 'corrupt' }>['finding']): void {
   post({ kind: 'corrupt', finding });
 }
@@ -87,7 +106,7 @@ async function read({ taskId, address, first, slots, checks }: ToThread & { kind
     const all = new Uint32Array(64);
     all.set(checks, first);
     await chunks.readBlocks(parseChunkAddress(address), first, targets, all);
-    post({ kind: 'read', taskId, checks: all.slice(first, first + targets.length) });
+    answer({ kind: 'read', taskId, checks: Array.from(all.subarray(first, first + targets.length)) }, targets.length);
   } catch (error) {
     post({ kind: 'failed', taskId, error: toPosted(error) });
   }

@@ -60,7 +60,7 @@ export class StorageThreads implements AsyncDisposable {
         thread.slabsKnown += 1;
       }
       const places = slots.flatMap(({ slab, offset }) => [slab, offset]);
-      const known = checks.slice(first, first + slots.length);
+      const known = Array.from(checks.subarray(first, first + slots.length));
       post(thread, { kind: 'read', taskId, address, first, slots: places, checks: known });
     });
     if (answer.kind === 'read') checks.set(answer.checks, first);
@@ -138,12 +138,7 @@ export class StorageThreads implements AsyncDisposable {
     const worker = new Worker(new URL('./storage-thread.ts', import.meta.url), { workerData });
     worker.unref();
     const thread: Thread = { worker, running: 0, slabsKnown: 0, foldsOpen: new Set() };
-    worker.on('message', (message: FromThread) => {
-      if (message.kind === 'admit') void this.#admit(thread, message);
-      else if (message.kind === 'corrupt') this.#options.onCorrupt?.(message.finding);
-      else if (message.kind === 'failed') this.#settle(message.taskId)?.reject(fromPosted(message.error));
-      else this.#settle(message.taskId)?.resolve(message);
-    });
+    worker.on('message', (message: FromThread) => this.#hear(thread, message));
     // A thread that dies (out of memory, a bug) fails what it was doing; the next task starts another.
     const lost = (error: Error): void => {
       const index = this.#threads.indexOf(thread);
@@ -153,6 +148,26 @@ export class StorageThreads implements AsyncDisposable {
     worker.on('error', (cause) => lost(new TransientError('a storage thread ended', { cause })));
     worker.on('exit', () => lost(new TransientError('a storage thread ended')));
     return thread;
+  }
+
+  #hear(thread: Thread, message: FromThread): void {
+    switch (message.kind) {
+      case 'several':
+        for (const one of message.messages) this.#hear(thread, one);
+        return;
+      case 'admit':
+        void this.#admit(thread, message);
+        return;
+      case 'corrupt':
+        this.#options.onCorrupt?.(message.finding);
+        return;
+      case 'failed':
+        this.#settle(message.taskId)?.reject(fromPosted(message.error));
+        return;
+      case 'read':
+      case 'folded':
+        this.#settle(message.taskId)?.resolve(message);
+    }
   }
 
   async #admit(thread: Thread, { askId, foldId, keys }: FromThread & { kind: 'admit' }): Promise<void> {

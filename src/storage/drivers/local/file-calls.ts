@@ -46,6 +46,19 @@ export async function readVectorsFully(descriptor: number, targets: readonly Uin
   return done;
 }
 
+/** As readVectorsFully, in this thread. */
+export function readVectorsSync(descriptor: number, targets: readonly Uint8Array[], position: number): number {
+  let rest: readonly Uint8Array[] = targets.filter((target) => target.length > 0);
+  let done = 0;
+  while (rest.length > 0) {
+    const bytesRead = fs.readvSync(descriptor, rest.slice(0, maxVectors), position + done);
+    if (bytesRead === 0) break;
+    done += bytesRead;
+    rest = behind(rest, bytesRead);
+  }
+  return done;
+}
+
 const readVectorsOnce = (descriptor: number, targets: readonly Uint8Array[], position: number): Promise<number> =>
   new Promise((resolve, reject) => {
     fs.readv(descriptor, targets.slice(0, maxVectors), position, (error, bytesRead) =>

@@ -138,7 +138,7 @@ describe('a writable overlay', () => {
     ['with threads', { threads: 2, cachedBlockBytes: 8 * MiB }],
   ] as const)
     it(`answers what was written, whatever is done to it, ${title}`, async () => {
-      const numRuns = isLongRun ? 200 : 5;
+      const numRuns = isLongRun ? 200 : 3;
       const property = fc.asyncProperty(fc.array(step, { minLength: 5, maxLength: 40 }), async (steps) => {
         await using disk = await makeDisk(options);
         for (const does of steps) await take(disk, does);
