@@ -81,7 +81,7 @@ const answers: FromThread[] = [];
 let blocksAnswered = 0;
 
 /** Small answers of one turn go together; large ones at once. */
-function answer(message: FromThread, blocks: number): void {
+function answerSoon(message: FromThread, blocks: number): void {
   answers.push(message);
   blocksAnswered += blocks;
   if (blocksAnswered >= mostBlocksHeld) flushAnswers();
@@ -106,7 +106,7 @@ async function read({ taskId, address, first, slots, checks }: ToThread & { kind
     const all = new Uint32Array(64);
     all.set(checks, first);
     await chunks.readBlocks(parseChunkAddress(address), first, targets, all);
-    answer({ kind: 'read', taskId, checks: Array.from(all.subarray(first, first + targets.length)) }, targets.length);
+    answerSoon({ kind: 'read', taskId, checks: Array.from(all.subarray(first, first + targets.length)) }, targets.length);
   } catch (error) {
     post({ kind: 'failed', taskId, error: toPosted(error) });
   }
