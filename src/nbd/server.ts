@@ -9,6 +9,7 @@ import { BufferPool } from './buffer-pool.ts';
 import { type NbdCounters, newCounters } from './execution.ts';
 import { type ExportProvider, ExportRefused, type NbdPeer } from './export-provider.ts';
 import { type Negotiated, type TlsMode, handshake } from './handshake.ts';
+import { canonicalPeer, lostPeers } from './lost-peers.ts';
 import { Session, type SessionLimits } from './session.ts';
 import type { NbdTlsCredentials } from './start-tls.ts';
 
@@ -78,7 +79,9 @@ export interface NbdServer extends AsyncDisposable {
 
 /** Probes begin after 5 s of silence and come every second; the tenth without an answer ends the connection. */
 const keepAliveAfterMs = 5_000;
-const stallCheckMs = 5_000;
+const checkMs = 5_000;
+/** A connection that moved since then is not lost. */
+const silentMs = 10_000;
 const keptBytes = 64 * 1024 * 1024;
 
 /** @throws StartError when an address cannot be listened on, or TLS is wanted and there is no certificate. */
@@ -105,7 +108,7 @@ class ListeningServer implements NbdServer {
   /** Each connection's life, until nothing of it is left. */
   readonly #lives = new Map<Socket, Promise<void>>();
   readonly #sessions = new Map<NbdConnection, Session>();
-  readonly #stallTimer: NodeJS.Timeout;
+  readonly #checkTimer: NodeJS.Timeout;
   #handshakes = 0;
   #lastId = 0;
 
@@ -114,8 +117,8 @@ class ListeningServer implements NbdServer {
     this.#tls = options.tls;
     this.#limits = { ...defaultNbdLimits, ...options.limits };
     this.#pool = new BufferPool({ maxLentBytes: this.#limits.maxHeldBytesOfAll, maxKeptBytes: keptBytes });
-    this.#stallTimer = setInterval(() => this.#endStalled(), Math.min(stallCheckMs, this.#limits.stalledMs));
-    this.#stallTimer.unref();
+    this.#checkTimer = setInterval(() => this.#check(), Math.min(checkMs, this.#limits.stalledMs));
+    this.#checkTimer.unref();
   }
 
   get connectionCount(): number {
@@ -234,6 +237,23 @@ class ListeningServer implements NbdServer {
     }
   }
 
+  #check(): void {
+    this.#endStalled();
+    void this.#endLost().catch(this.#options.onError);
+  }
+
+  async #endLost(): Promise<void> {
+    const before = performance.now() - silentMs;
+    const silent = [...this.#sessions].filter(([{ peer }, session]) => !peer.isUnixSocket && session.progressAtMs < before);
+    if (silent.length === 0) return;
+    const ports = this.addresses.filter((address) => !address.includes('/')).map((address) => parseAddress(address).port);
+    const lost = await lostPeers(new Set(ports));
+    for (const [{ peer }, session] of silent) {
+      const { host, port } = parseAddress(peer.remoteAddress);
+      if (lost.has(canonicalPeer(host, port))) session.end("the client's machine does not answer");
+    }
+  }
+
   /** Memory that others wait for must not lie with those who do not move. */
   #endStalled(): void {
     if (!this.#pool.isShort) return;
@@ -244,7 +264,7 @@ class ListeningServer implements NbdServer {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    clearInterval(this.#stallTimer);
+    clearInterval(this.#checkTimer);
     const closed = this.#servers.map((server) => new Promise<void>((resolve) => server.close(() => resolve())));
     this.#closing.abort();
     for (const session of this.#sessions.values()) session.drain(closingReason);
