@@ -62,7 +62,7 @@ class LocalBlobStore implements BlobStore {
   constructor(root: string, options: LocalBlobStoreOptions) {
     this.#root = root;
     this.#folders = new FolderSync(root);
-    this.#open = new OpenFiles(options.openFiles ?? 64);
+    this.#open = new OpenFiles(options.openFiles ?? 1024);
     this.#puts = new Semaphore(options.putConcurrency ?? 4);
   }
 
