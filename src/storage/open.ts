@@ -50,6 +50,9 @@ export interface Storage extends AsyncDisposable {
   asWriter(admission: Admission): Pick<Storage, 'chunks' | 'layers' | 'pages'>;
 }
 
+/** Telling a thread of fewer blocks, and hearing of it, takes longer than verifying them here does. */
+const fewestThreadedBlocks = 4;
+
 const defaultCachedBlockBytes = 256 * 1024 * 1024;
 
 /**
@@ -83,7 +86,10 @@ async function build(blobs: BlobStore, options: StoreOptions, local: StorageOpti
         slots.map((slot) => slot.bytes),
         checks,
       );
-    const fetch: FetchBlocks = threads === undefined ? fetchHere : (...what) => threads.read(...what);
+    const fetch: FetchBlocks = (address, first, slots, checks) =>
+      threads === undefined || slots.length < fewestThreadedBlocks
+        ? fetchHere(address, first, slots, checks)
+        : threads.read(address, first, slots, checks);
     return {
       blobs,
       chunks,
