@@ -68,7 +68,12 @@ export class Replies {
     }));
     const chunk = blockStatusChunk(flagged, cookieHigh, cookieLow);
     if (chunk.length <= smallReplyBytes) this.#small(chunk);
-    else this.#queue.push(chunk, undefined);
+    else {
+      // Of the connection's memory, where it counts: a client that takes no answers must not pile them up.
+      const buffer = this.#memory.take(chunk.length);
+      buffer.set(chunk);
+      this.#queue.push(buffer.subarray(0, chunk.length), buffer);
+    }
   }
 
   /** Answers a small read by what `fill` puts into the place of its data. False: `fill` did, and nothing is answered. */
@@ -90,8 +95,9 @@ export class Replies {
     if (length <= smallReplyBytes) {
       const at = this.#queue.reserve(this.#dataHeaderBytes + length);
       buffer.copy(this.#queue.gather, at + this.#dataHeaderBytes, headroomBytes, end);
-      this.#memory.give(buffer);
       this.#commitData(read, this.#queue.gather, at);
+      // Last: whoever waits for memory goes on within the call, and may flush the queue.
+      this.#memory.give(buffer);
       return;
     }
     const start = headroomBytes - this.#dataHeaderBytes;
