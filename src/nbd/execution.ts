@@ -1,6 +1,6 @@
 // The requests of one connection as calls of its device, and what comes of them as replies. Calls overlap; each is answered when it
-// settles. After the signal nothing is answered, but every call is still waited for: only then may the device be closed.
-import { type BlockDevice, BlockDeviceError } from './block-device.ts';
+// settles; only block statuses wait for one another. After the signal nothing is answered, but every call is still waited for: only then may the device be closed.
+import { type BlockDevice, BlockDeviceError, type BlockRun } from './block-device.ts';
 import { allocationRuns, maxRuns } from './block-status.ts';
 import { type ConnectionMemory, headroomBytes } from './buffer-pool.ts';
 import type { IncomingWrite } from './incoming.ts';
@@ -59,6 +59,8 @@ export class Execution {
   readonly #onSettled: () => void;
   readonly #readNow: ((target: Uint8Array, offset: number) => boolean) | undefined;
   #inFlight = 0;
+  /** Settles when the next block status may begin. */
+  #statusTurn: Promise<unknown> = Promise.resolve();
 
   constructor({ device, replies, memory, counters, signal, onError, onSettled }: ExecutionOptions) {
     this.#device = device;
@@ -121,7 +123,7 @@ export class Execution {
         this.#start(
           cookieHigh,
           cookieLow,
-          () => device.blockStatus(offset, length, oneRun ? 1 : maxRuns, signal),
+          () => this.#blockStatus(offset, length, oneRun ? 1 : maxRuns),
           (runs) => {
             const allowed = allocationRuns(runs, { offset, length }, device.sizeBytes, oneRun);
             this.#replies.blockStatus(cookieHigh, cookieLow, allowed);
@@ -129,6 +131,19 @@ export class Execution {
         );
       }
     }
+  }
+
+  /**
+   * A device mostly knows its runs by heart, and takes milliseconds to tell them without letting anybody else run. One at a time, and
+   * a turn of the event loop between two, so that a client that asks for many holds up nobody but itself.
+   */
+  #blockStatus(offset: number, length: number, count: number): Promise<BlockRun[]> {
+    const runs = this.#statusTurn.then(() => {
+      this.#signal.throwIfAborted();
+      return this.#device.blockStatus(offset, length, count, this.#signal);
+    });
+    this.#statusTurn = runs.then(nextTurn, nextTurn);
+    return runs;
   }
 
   /** A write with its payload; the buffer is this one's from now on. */
@@ -237,3 +252,5 @@ export class Execution {
     this.#onSettled();
   }
 }
+
+const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));

@@ -27,6 +27,8 @@ const maxGapBytes = 2 * sectorBytes;
 const maxRunBytes = 4 * 1024 * 1024;
 /** How far one question for extents looks. */
 const maxStatusBytes = 1024 * 1024 * 1024;
+/** How much of that may be looked at sector by sector: it is done in one go, and everybody else waits. */
+const maxVisitedBytes = 64 * 1024 * 1024;
 /** Reads larger than this do not drive other sectors out of memory. */
 const maxCachedReadBytes = 64 * 1024;
 
@@ -127,10 +129,12 @@ export class OverlayReader {
     try {
       const limit = offset + Math.min(length, maxStatusBytes);
       const extents: Extent[] = [];
-      for (let at = offset; at < limit && extents.length <= maxRuns;) {
+      let visitedBytes = 0;
+      for (let at = offset; at < limit && visitedBytes < maxVisitedBytes && extents.length <= maxRuns;) {
         const next = Math.min(limit, (Math.floor(at / groupBytes) + 1) * groupBytes);
         if (isTouched(stack, Math.floor(at / groupBytes))) {
           visitRuns(stack, at, next, new ExtentVisitor(extents));
+          visitedBytes += next - at;
           at = next;
           continue;
         }

@@ -301,6 +301,30 @@ describe('An NBD connection', () => {
     expect(server.closed.map(([, reason]) => reason)).to.deep.equal(['the client did not move while memory was short']);
   });
 
+  it('that asks for many block statuses has one at a time, and lets others run in between', async () => {
+    let running = 0;
+    let most = 0;
+    let hasTurned = true;
+    let crowded = 0;
+    const device = new MemoryDevice(counting(1 * MiB), {
+      before: async () => {
+        if (!hasTurned) crowded += 1;
+        hasTurned = false;
+        setImmediate(() => (hasTurned = true));
+        running += 1;
+        most = Math.max(most, running);
+        await Promise.resolve();
+        running -= 1;
+      },
+    });
+    await using server = await TestNbdServer.start({ disk: device });
+    using client = await NbdClient.opened(server.tcpAddress, 'disk', { structured: true });
+    const cookies = Array.from({ length: 600 }, (_, index) => BigInt(index));
+    client.send(...cookies.map((cookie) => request('blockStatus', { length: 1 * MiB, cookie })));
+    for (const cookie of cookies) expect((await client.chunk()).cookie).to.equal(cookie);
+    expect({ most, crowded }).to.deep.equal({ most: 1, crowded: 0 });
+  });
+
   it('answers in the order in which the device is ready', async () => {
     const first = Promise.withResolvers<void>();
     const device = new MemoryDevice(counting(1 * MiB), {

@@ -232,6 +232,19 @@ describe('a writable overlay', () => {
     expect(await errorOf(disk.overlay.read(Buffer.alloc(1), 0))).to.be.instanceOf(OverlayFailedError);
   });
 
+  it('looks at a bounded number of sectors for one question of what there is, and far where nothing was written', async () => {
+    storage = await openStorage({ directory: `${folder.path}/store` });
+    const logs = await temporaryFolder();
+    await using disk = await new OverlaidDisk(storage, logs.path, 2048 * MiB, undefined, Buffer.alloc(0)).open();
+    await disk.overlay.trim(0, 160 * MiB, false);
+    const lengths: number[] = [];
+    for (let offset = 0; offset < 2048 * MiB; offset += lengths.at(-1)! * MiB) {
+      const runs = await disk.overlay.blockStatus(offset, 2048 * MiB - offset, 1000);
+      lengths.push(runs.reduce((sum, { length }) => sum + length, 0) / MiB);
+    }
+    expect(lengths).to.deep.equal([64, 64, 1024, 896]);
+  });
+
   it('refuses what is outside of the disk', async () => {
     await using disk = await makeDisk();
     const { overlay } = disk;
