@@ -52,7 +52,8 @@ export interface BlockAccess extends AsyncDisposable {
 
 /** The label of its jobs in metrics: the kind itself names the machine. */
 export const commitKindLabel = 'disk.commit';
-const commitsAtOnce = 2;
+/** Captures among them, which seal at once only when there is a place for them. */
+const commitsAtOnce = 8;
 /** Of macOS, which has the shorter ones. */
 const maxSocketPathBytes = 103;
 

@@ -105,23 +105,26 @@ export class Attachments implements AsyncDisposable {
   }
 
   async #openWriter(access: Access, peer: string, signal: AbortSignal): Promise<BlockDevice> {
-    const { fork, files, storage, turns } = this.#parts;
+    const { files, storage, turns } = this.#parts;
     const diskId = access.resourceId;
     // Commits take their files away in a turn too: what the rows name is there while this one lasts.
     using _turn = await turns.take(diskId, signal);
     await settleDisk({ ...this.#parts, isWriting: this.isWriting }, diskId, signal);
+    // Base and generations are of one moment: a commit may change both at any time, and what it has committed is in the base alone.
     let size = 0;
+    let lastGeneration = 0;
+    let rows: GenerationRow[] = [];
     const { lease, session } = await this.#insert(access, peer, async (em) => {
-      const disk = await this.#lockWritable(em, diskId);
-      size = disk.size;
-      return disk.layerRoot ?? null;
+      const writable = await this.#lockWritable(em, diskId);
+      ({ size, lastGeneration } = writable.disk);
+      rows = writable.generations;
+      return writable.disk.layerRoot ?? null;
     });
     await using undo = new AsyncDisposableStack();
     undo.defer(() => this.#close(lease));
-    const rows = await generationsOf(fork(), diskId);
     const sealed: Generation[] = [];
     for (const row of rows) sealed.push(undo.use(await openSealedGeneration(files.of(row), row, row.lengthBytes!, signal)));
-    const number = (rows.at(-1)?.generation ?? 0) + 1;
+    const number = Math.max(rows.at(-1)?.generation ?? 0, lastGeneration) + 1;
     const key = { diskId, generation: number, writerId: lease.id };
     const open = undo.use(await createGeneration(files.of(key), key, size));
     const root = session.baseRoot === null ? undefined : parsePageAddress(session.baseRoot);
@@ -146,7 +149,7 @@ export class Attachments implements AsyncDisposable {
   }
 
   /** The disk, locked, when a writer may begin: nobody else writes, and all that was written lies here, sealed. */
-  async #lockWritable(em: EntityManager, diskId: string): Promise<Disk> {
+  async #lockWritable(em: EntityManager, diskId: string): Promise<{ disk: Disk; generations: GenerationRow[] }> {
     const disk = await em.findOne(Disk, { id: diskId }, { lockMode: LockMode.PESSIMISTIC_WRITE });
     if (disk === null) throw notFound('Disk', diskId);
     const writer = await liveWriter(em, diskId);
@@ -157,7 +160,7 @@ export class Attachments implements AsyncDisposable {
     // Settled just before; a writer that came and went meanwhile left it.
     if (generations.some(({ state }) => state === 'OPEN'))
       throw failedPrecondition(`Disk ${diskId} is being detached; try again`);
-    return disk;
+    return { disk, generations };
   }
 
   /** The session's row and lease. `lock` locks the resource's row, may refuse, and answers the root that is read. */

@@ -2,6 +2,9 @@
 // rows in one fenced transaction. With a target it is a capture: it seals first what a writer is writing, and the same transaction
 // makes the snapshot or image READY. Its kind names the machine, since it reads that machine's files.
 //
+// A capture's moment is when it has sealed: the number of that generation is its first checkpoint. Until it has ended nothing beyond that
+// goes into the base: commits leave the disk to captures, and captures wait for those of an earlier moment.
+//
 // Safe to run again at any point: until the transaction nothing is changed but sealed generations, and whoever comes after it finds other
 // rows. A writer goes on all the time.
 import type { EntityManager } from '@mikro-orm/postgresql';
@@ -20,7 +23,7 @@ import { fold, type FoldCheckpoint } from '../storage/overlay/fold.ts';
 import { type Generation, openSealedGeneration } from '../storage/overlay/generation.ts';
 import { chunkBytes } from '../storage/sizes.ts';
 import type { Attachments } from './attachments.ts';
-import { type GenerationRow, generationsOf, replaceWithBase } from './generation-queries.ts';
+import { type GenerationRow, generationsOf, replaceWithBase, sealedThrough } from './generation-queries.ts';
 import { type SettleParts, settleDisk } from './settle.ts';
 
 // A type, not an interface: it is kept as JSON.
@@ -32,8 +35,8 @@ export type CommitPayload = {
 export type CommitCheckpoint = {
   /** The generations up to and with this one are what is committed; for a capture its moment. */
   through: number;
-  base: string | null;
-  fold?: { root: string; nextIndex: number };
+  /** How far the fold over `base` had come. */
+  fold?: { base: string | null; root: string; nextIndex: number };
 };
 
 /** What captures make. */
@@ -81,15 +84,26 @@ async function commit(parts: CommitParts, job: RunningJob<CommitPayload, CommitC
   const { fork, commitTurns, targets } = parts;
   const { signal, payload } = job;
   const { diskId, target } = payload;
+  let through = job.checkpoint?.through;
+  if (target !== undefined && through === undefined) {
+    // At once, whatever commits of the disk are under way.
+    await sealNow(parts, diskId, signal);
+    through = await sealedThrough(fork(), diskId);
+    if (through === undefined) throw notFound('Disk', diskId);
+    await job.saveCheckpoint({ through });
+  }
   using turn = new DisposableStack();
   turn.use(await commitTurns.take(diskId, signal));
   // The writer reads what the commit before this one has made: only then may the base be changed again.
   await parts.attachments.writerOf(diskId)?.refresh();
-  if (target !== undefined && job.checkpoint === undefined) await sealNow(parts, diskId, signal);
   const plan = await planOf(fork(), diskId);
-  const through = job.checkpoint?.through ?? plan.sealed.at(-1)?.generation ?? 0;
+  through ??= plan.sealed.at(-1)?.generation ?? 0;
+  // After the plan: a capture that comes later seals later.
+  if (await isHeldBack(fork(), job, through)) {
+    if (target === undefined) return async () => packedEmpty;
+    throw new TransientError(`Disk ${diskId} is being captured as it was a moment before`);
+  }
   const sealed = plan.sealed.filter(({ generation }) => generation <= through);
-  if (job.checkpoint === undefined) await job.saveCheckpoint({ through, base: plan.base });
   const root = sealed.length === 0 ? plan.base : await foldAll(parts, job, { ...plan, sealed }, through);
   const storageSize = target === undefined ? 0 : await targets.measure(target, diskId, root, signal);
   parts.onCommitting(job.operationId, sealed, turn.move());
@@ -100,6 +114,23 @@ async function commit(parts: CommitParts, job: RunningJob<CommitPayload, CommitC
     } else if (target !== undefined) await assertBase(em, diskId, plan.base);
     return target === undefined ? packedEmpty : targets.finish(em, target, { root, storageSize });
   };
+}
+
+/** Whether captures are there that come first: for a commit any, for a capture those of an earlier moment. */
+async function isHeldBack(
+  em: EntityManager,
+  { operationId, payload: { diskId, target } }: RunningJob<CommitPayload, CommitCheckpoint>,
+  through: number,
+): Promise<boolean> {
+  const rows = await query(
+    em,
+    `select operation_id from jobs
+     where kind like 'disk.commit/%' and payload ->> 'diskId' = $1 and payload -> 'target' is not null and operation_id <> $2
+       and ($3 or (checkpoint ->> 'through')::int < $4)
+     limit 1`,
+    [diskId, operationId, target === undefined, through],
+  );
+  return rows.length > 0;
 }
 
 /** What is written now counts, and what a dead writer left. */
@@ -147,7 +178,7 @@ async function foldAll(
     sizeBytes,
     resume: resumedFrom(job.checkpoint, base),
     onCheckpoint: ({ root: reached, nextIndex }) =>
-      job.saveCheckpoint({ through, base, fold: { root: reached, nextIndex } }, { pinnedRoots: [reached] }),
+      job.saveCheckpoint({ through, fold: { base, root: reached, nextIndex } }, { pinnedRoots: [reached] }),
     onProgress: ({ chunksDone, chunksTotal }) =>
       job.progress({ bytesDone: chunksDone * chunkBytes, bytesTotal: chunksTotal * chunkBytes, phase: 'committing' }),
     signal: job.signal,
@@ -157,7 +188,7 @@ async function foldAll(
 
 /** An earlier attempt's work counts when it was over the same base: generations up to the checkpoint's number never change. */
 function resumedFrom(checkpoint: CommitCheckpoint | undefined, base: string | null): FoldCheckpoint | undefined {
-  if (checkpoint?.fold === undefined || checkpoint.base !== base) return undefined;
+  if (checkpoint?.fold === undefined || checkpoint.fold.base !== base) return undefined;
   return { root: parsePageAddress(checkpoint.fold.root), nextIndex: checkpoint.fold.nextIndex };
 }
 

@@ -212,9 +212,15 @@ export class DiskWriter implements BlockDevice {
   }
 
   /** Everything that was answered before the call lies in sealed generations when it resolves. @throws Error when the session ends. */
-  seal(): Promise<void> {
+  async seal(): Promise<void> {
+    // One that closes seals what it has; not waited for in the turn that it waits for itself.
+    if (!(await this.#sealUnlessClosing())) await this.#closing;
+  }
+
+  #sealUnlessClosing(): Promise<boolean> {
     return this.#inTurn(async () => {
-      if (this.#isClosing || !this.#isBegun || this.#overlay.openIsEmpty) return;
+      if (this.#isClosing) return false;
+      if (!this.#isBegun || this.#overlay.openIsEmpty) return true;
       const { diskId, lease } = this;
       const next = this.#spare ?? (await this.#createNext());
       this.#spare = undefined;
@@ -237,6 +243,7 @@ export class DiskWriter implements BlockDevice {
       }
       this.#parts.onSealed(diskId);
       await this.#keepSpare();
+      return true;
     });
   }
 
@@ -295,8 +302,8 @@ export class DiskWriter implements BlockDevice {
       if (state === undefined) return;
       const left = new Set(state.generations);
       const folded = this.#overlay.sealed.map(({ name }) => name.generation).filter((generation) => !left.has(generation));
-      const through = folded.at(-1);
-      if (through !== undefined) {
+      const through = folded.at(-1) ?? 0;
+      if (through > 0 || state.layerRoot !== this.#base) {
         const { storage } = this.#parts;
         const root = state.layerRoot === null ? undefined : parsePageAddress(state.layerRoot);
         await this.#overlay.rebase(await openLayerView(storage, root, this.sizeBytes), through);
@@ -341,7 +348,7 @@ export class DiskWriter implements BlockDevice {
       }
       await this.#spare?.[Symbol.asyncDispose]();
       const unused = [{ ...this.#key, generation: this.#number + 1 }];
-      if (isSettled && (isEmpty || !this.#isBegun)) unused.push(this.#key);
+      if (isSettled && isEmpty) unused.push(this.#key);
       await files.remove(unused).catch(() => {});
       lease.release();
       this.#closed();
@@ -353,8 +360,9 @@ export class DiskWriter implements BlockDevice {
   async #leave(em: EntityManager, isEmpty: boolean, lengthBytes: number): Promise<void> {
     const { generation, writerId } = this.#key;
     await lockDiskRow(em, this.diskId);
-    if (this.#isBegun && isEmpty) await dropEmpty(em, this.diskId, generation, writerId);
-    else if (this.#isBegun && !(await sealGeneration(em, { ...this.#key, lengthBytes }))) {
+    // Also when it is not known to have begun: the commit of a begin may have been made though its answer was lost.
+    if (isEmpty) await dropEmpty(em, this.diskId, generation, writerId);
+    else if (!(await sealGeneration(em, { ...this.#key, lengthBytes }))) {
       throw new Error('the lease has ended before it was sealed');
     }
     await removeSessions(em, [this.lease.id]);

@@ -8,7 +8,8 @@
 //    by the machine, which knows that the session object is gone. Its length is final then: what lies behind it is never read.
 // 4. A sealed generation goes in the transaction that puts its bytes into the disk's base (`replaceWithBase`), or when the disk is
 //    deleted. That transaction is refused when the base or the generations are not those that were folded.
-// 5. The files go after that transaction. A file without a row is garbage; a row without its file is damage, and is never passed over.
+// 5. Numbers of a disk's generations only rise (`last_generation`): what was noted of one is never true of another.
+// 6. The files go after that transaction. A file without a row is garbage; a row without its file is damage, and is never passed over.
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { query } from '../db/bound-query.ts';
 import { TransientError } from '../platform/errors.ts';
@@ -35,6 +36,20 @@ export const generationsOfMachine = (em: EntityManager, machineId: string): Prom
     machineId,
   ]);
 
+/** The last generation that is sealed or committed: what a disk held at this moment, when its writer has just sealed. */
+export async function sealedThrough(em: EntityManager, diskId: string): Promise<number | undefined> {
+  const [row] = await query<{ through: number }>(
+    em,
+    `select coalesce(
+       (select max(generation) from disk_generations where disk_id = $1 and state = 'SEALED'),
+       (select min(generation) - 1 from disk_generations where disk_id = $1),
+       last_generation
+     ) as through from disks where id = $1`,
+    [diskId],
+  );
+  return row?.through;
+}
+
 export const lockDiskRow = (em: EntityManager, diskId: string): Promise<unknown[]> =>
   query(em, 'select id from disks where id = $1 for update', [diskId]);
 
@@ -58,7 +73,8 @@ export async function beginGeneration(
        on conflict (disk_id, generation) do update set writer_id = excluded.writer_id where disk_generations.writer_id = excluded.writer_id
        returning disk_id
      )
-     update disks set machine_id = $3 from begun where disks.id = begun.disk_id returning disks.id`,
+     update disks set machine_id = $3, last_generation = greatest(last_generation, $2)
+     from begun where disks.id = begun.disk_id returning disks.id`,
     [diskId, generation, machineId, writerId],
   );
   return rows.length > 0;

@@ -44,6 +44,8 @@ export class Settlement implements AsyncDisposable {
   readonly #subscription: Disposable;
   /** Commits whose transaction may have been made, by operation. */
   readonly #committing = new Map<string, { generations: readonly GenerationRow[]; turn: Disposable }>();
+  /** Commits of this process's making, the disk by the operation. */
+  readonly #begun = new Map<string, string>();
   readonly #backOffs = new Map<string, BackOff>();
   #hinted = Promise.withResolvers<void>();
   #sweptAtMs = -Infinity;
@@ -70,8 +72,14 @@ export class Settlement implements AsyncDisposable {
   };
 
   #ended(operationId: string): void {
+    const begunFor = this.#begun.get(operationId);
+    this.#begun.delete(operationId);
     const committed = this.#committing.get(operationId);
-    if (committed === undefined) return;
+    if (committed === undefined) {
+      // It ended before it had anything to commit: it failed, or left it to a capture.
+      if (begunFor !== undefined) this.#backOff(begunFor);
+      return;
+    }
     const { generations, turn } = committed;
     this.#committing.delete(operationId);
     turn[Symbol.dispose]();
@@ -145,18 +153,17 @@ export class Settlement implements AsyncDisposable {
     await this.#beginCommit(diskId);
   }
 
-  /** Unless one is there that has not ended. */
+  /** Unless one is there that has not ended; a capture commits, too. */
   async #beginCommit(diskId: string): Promise<void> {
     const { fork, operations, machineId, subjectId } = this.#parts;
     const kind = commitJobKind(machineId);
-    const there = await query(
-      fork(),
-      `select operation_id from jobs where kind = $1 and payload ->> 'diskId' = $2 and payload -> 'target' is null limit 1`,
-      [kind, diskId],
-    );
+    const there = await query(fork(), `select operation_id from jobs where kind = $1 and payload ->> 'diskId' = $2 limit 1`, [
+      kind,
+      diskId,
+    ]);
     if (there.length > 0) return;
     const payload: CommitPayload = { diskId };
-    await operations.beginOwn(subjectId, async (em) => {
+    const { id } = await operations.beginOwn(subjectId, async (em) => {
       const [disk] = await query<{ folderId: string }>(em, 'select folder_id as "folderId" from disks where id = $1', [diskId]);
       return {
         folderId: disk?.folderId ?? '',
@@ -167,6 +174,7 @@ export class Settlement implements AsyncDisposable {
         job: { kind, payload },
       };
     });
+    this.#begun.set(id, diskId);
   }
 
   /** Files that no row names, of writers that are gone or are past them; and rows of sessions of machines that died. */
@@ -174,12 +182,12 @@ export class Settlement implements AsyncDisposable {
     const { fork, files, machineId, attachments } = this.#parts;
     // Files first: what is made after this look is not in the list.
     const found = await files.list();
+    // Asked before the rows are: a file whose writer is past it now gets no row any more, while one that is open now may have got one and
+    // be past it by then.
+    const left = found.filter((each) => each.ageMs > garbageAgeMs && !attachments.mayWriteTo(each.diskId, each));
     const rows = await generationsOfMachine(fork(), machineId);
     const named = new Set(rows.map((row) => files.of(row)));
-    const garbage = found.filter(
-      (each) => !named.has(each.file) && each.ageMs > garbageAgeMs && !attachments.mayWriteTo(each.diskId, each),
-    );
-    await files.remove(garbage);
+    await files.remove(left.filter(({ file }) => !named.has(file)));
     const there = new Set(found.map(({ file }) => file));
     for (const row of rows) {
       if (!there.has(files.of(row)) && !attachments.mayWriteTo(row.diskId, row)) {

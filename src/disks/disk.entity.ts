@@ -36,6 +36,8 @@ const DiskSchema = defineEntity({
     layerRoot: text().nullable(),
     /** The machine that holds what was written and is not in the base yet; null when there is nothing such. */
     machineId: text().nullable(),
+    /** The highest number that a generation of its writes has had: none is given twice. */
+    lastGeneration: p.integer().default(0),
   },
   uniques: [{ name: 'disks_folder_name_unique', properties: ['folderId', 'name'], where: "name <> ''" }],
   indexes: [

@@ -6,7 +6,7 @@ import path from 'node:path';
 import { expect } from 'chai';
 import { Attachments } from '../../../src/attach/attachments.ts';
 import { captureTargets } from '../../../src/attach/capture-targets.ts';
-import { commitJob } from '../../../src/attach/commit.job.ts';
+import { type CaptureTargets, commitJob, commitJobKind } from '../../../src/attach/commit.job.ts';
 import { DiskWriter, type WriterBounds } from '../../../src/attach/disk-writer.ts';
 import { GenerationFiles } from '../../../src/attach/generation-files.ts';
 import { Settlement } from '../../../src/attach/settlement.ts';
@@ -17,9 +17,12 @@ import { bootstrap } from '../../../src/iam/bootstrap.ts';
 import type { BlockDevice } from '../../../src/nbd/block-device.ts';
 import { JobBell } from '../../../src/operations/job-bell.ts';
 import { Operations } from '../../../src/operations/operations.ts';
+import { packedEmpty } from '../../../src/operations/pack.ts';
 import { Runner } from '../../../src/operations/runner.ts';
 import type { Log } from '../../../src/platform/log.ts';
 import { Turns } from '../../../src/platform/turns.ts';
+import { parsePageAddress } from '../../../src/storage/address.ts';
+import { openLayerView } from '../../../src/storage/layer-view.ts';
 import { openStorage, type Storage } from '../../../src/storage/open.ts';
 import { eventually } from '../../support/attached-disk.ts';
 import { insertDisk } from '../../support/disk-rows.ts';
@@ -63,7 +66,11 @@ describe(`attachments (OBRAZ_TEST_SEED=${testSeed})`, function () {
   }
 
   /** All that a process has of it. */
-  async function machine(machineId: string, bounds: Partial<WriterBounds> = {}): Promise<Machine> {
+  async function machine(
+    machineId: string,
+    bounds: Partial<WriterBounds> = {},
+    targets: CaptureTargets = captureTargets(fork, storage),
+  ): Promise<Machine> {
     const stack = new AsyncDisposableStack();
     const own = path.join(folder, machineId);
     const files = await GenerationFiles.open(own, 'installation');
@@ -84,7 +91,7 @@ describe(`attachments (OBRAZ_TEST_SEED=${testSeed})`, function () {
       ...shared,
       storage,
       admission: (writer) => admissions.of(writer),
-      targets: captureTargets(fork, storage),
+      targets,
       commitTurns: new Turns(),
       onCommitting: settlement.committing,
     });
@@ -124,6 +131,69 @@ describe(`attachments (OBRAZ_TEST_SEED=${testSeed})`, function () {
       () => 'it was not refused',
       (error: Error) => error.message,
     );
+
+  it('captures a disk as it was when it sealed, though whoever captured was killed and the disk was written since', async () => {
+    const diskId = await newDisk();
+    let root: string | null = null;
+    const targets: CaptureTargets = {
+      async measure(_target, _diskId, made) {
+        root = made;
+        return 0;
+      },
+      finish: async () => packedEmpty,
+      abandon: async () => {},
+    };
+    const operations = new Operations({ bell: new JobBell(fork), fork, onFreed: () => {} });
+    const { id } = await operations.beginOwn(subjectId, async () => ({
+      folderId: '',
+      resourceId: 'capture',
+      description: 'Capture',
+      metadata: packedEmpty,
+      job: { kind: commitJobKind('captured'), payload: { diskId, target: { kind: 'snapshot', id: 'of the test' } } },
+    }));
+    // By a process that is dead; its lease has not ended.
+    await sql(
+      `update jobs set attempt = 1, lease_owner = 'dead', lease_until = now() + interval '1 hour' where operation_id = $1`,
+      [id],
+    );
+    await using here = await machine('captured', {}, targets);
+    const before = noise(4096);
+    const after = noise(4096);
+    const device = await here.open(diskId);
+    await device.write(before, 0, true, signal);
+    await here.attachments.writerOf(diskId)!.seal();
+    await sql(`update jobs set checkpoint = '{"through": 1}' where operation_id = $1`, [id]);
+    await device.write(after, 0, true, signal);
+    await device[Symbol.asyncDispose]();
+    await eventually('all of it is sealed', async () => {
+      const rows = await sql('select generation from disk_generations where disk_id = $1 and length_bytes is not null', [diskId]);
+      return rows.length === 2;
+    });
+    await sql('update jobs set lease_until = now() where operation_id = $1', [id]);
+    await committed(diskId);
+    const contents = async (layerRoot: string): Promise<Buffer> => {
+      const view = await openLayerView(storage, parsePageAddress(layerRoot), 64 * MiB);
+      const bytes = Buffer.alloc(4096);
+      await view.read(bytes, 0, signal);
+      return bytes;
+    };
+    expect((await contents(root!)).equals(before), 'the capture').to.equal(true);
+    const [disk] = await sql<{ layer_root: string }>('select layer_root from disks where id = $1', [diskId]);
+    expect((await contents(disk!.layer_root)).equals(after), 'the disk').to.equal(true);
+  });
+
+  it('gives no generation the number of an earlier one', async () => {
+    await using here = await machine('numbered');
+    const diskId = await newDisk();
+    for (const expected of [1, 2]) {
+      await using device = await here.open(diskId);
+      await device.write(noise(4096), 0, true, signal);
+      const [row] = await sql<{ generation: number }>('select generation from disk_generations where disk_id = $1', [diskId]);
+      expect(row!.generation).to.equal(expected);
+      await device[Symbol.asyncDispose]();
+      await committed(diskId);
+    }
+  });
 
   it('commits while it is written, when a log passes its bound, and lets writes wait for room', async () => {
     await using here = await machine('bounded', { openLogBytes: 2 * MiB, logBytes: 6 * MiB });
