@@ -70,6 +70,8 @@ export class ConnectionMemory {
   readonly #pool: BufferPool;
   readonly #onGiven: () => void;
   heldBytes = 0;
+  /** All that ever went back. */
+  givenBytes = 0;
 
   /** @param onGiven called after something went back. */
   constructor(pool: BufferPool, onGiven: () => void) {
@@ -85,6 +87,7 @@ export class ConnectionMemory {
 
   give(buffer: Buffer): void {
     this.heldBytes -= buffer.length;
+    this.givenBytes += buffer.length;
     this.#pool.give(buffer);
     this.#onGiven();
   }

@@ -27,7 +27,7 @@ export interface NbdLimits extends SessionLimits {
   handshakeMs: number;
   /** Memory of all connections for requests and replies; while it is used up none takes in a new request. */
   maxHeldBytesOfAll: number;
-  /** While memory is short, a connection that holds some of it and has not moved for so long is closed. */
+  /** While memory is short, a connection that holds some of it and has moved too little for so long is closed. */
   stalledMs: number;
   /** How long a closing server waits for what is in flight. */
   closeMs: number;
@@ -254,12 +254,13 @@ class ListeningServer implements NbdServer {
     }
   }
 
-  /** Memory that others wait for must not lie with those who do not move. */
+  /** Memory that others wait for must not lie with those who hardly move. */
   #endStalled(): void {
-    if (!this.#pool.isShort) return;
-    const before = performance.now() - this.#limits.stalledMs;
+    const { isShort } = this.#pool;
+    const nowMs = performance.now();
     for (const session of this.#sessions.values()) {
-      if (session.heldBytes > 0 && session.progressAtMs < before) session.end('the client did not move while memory was short');
+      const slowForMs = session.slowForMs(nowMs);
+      if (isShort && slowForMs >= this.#limits.stalledMs) session.end('the client did not move while memory was short');
     }
   }
 

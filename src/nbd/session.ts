@@ -9,6 +9,7 @@ import { type BufferPool, ConnectionMemory } from './buffer-pool.ts';
 import { readDirectly } from './direct-socket.ts';
 import { Execution, type NbdCounters } from './execution.ts';
 import { Incoming } from './incoming.ts';
+import { Pace } from './pace.ts';
 import { Command, CommandFlag } from './protocol.ts';
 import { Replies } from './replies.ts';
 import { ReplyQueue } from './reply-queue.ts';
@@ -64,6 +65,8 @@ export class Session {
   #saidGoodbye = false;
   #endReason = 'the client left without saying goodbye';
   #progressAtMs = performance.now();
+  #receivedBytes = 0;
+  readonly #pace = new Pace();
 
   constructor({ socket, device, agreed, pool, limits, counters, onError }: SessionOptions) {
     this.#device = device;
@@ -77,7 +80,7 @@ export class Session {
       write: (write) => this.#execution.write(write),
       broken: () => this.end('the client broke the protocol: a request does not begin with its magic number'),
     });
-    const reader = { target: () => this.#incoming.target(), received: (bytes: Uint8Array) => this.#receive(bytes) };
+    const reader = { target: () => this.#incoming.target(), received: (bytes: Uint8Array) => this.#arrived(bytes) };
     const direct = socket instanceof Socket && !(socket instanceof TLSSocket) ? readDirectly(socket, reader) : undefined;
     this.#socket = direct ?? socket;
     this.#isDirect = direct !== undefined;
@@ -104,7 +107,7 @@ export class Session {
     const onEnded = (): void => this.end('the export has ended');
     this.#device.ended.addEventListener('abort', onEnded, { once: true });
     socket.on('error', (error) => this.end(`the connection failed: ${error.message}`));
-    if (!this.#isDirect) socket.on('data', (chunk: Buffer) => this.#receive(chunk));
+    if (!this.#isDirect) socket.on('data', (chunk: Buffer) => this.#arrived(chunk));
     if (this.#device.ended.aborted) onEnded();
     if (socket.destroyed) this.end(this.#endReason);
     else await closed;
@@ -114,8 +117,10 @@ export class Session {
     return this.#endReason;
   }
 
-  get heldBytes(): number {
-    return this.#memory.heldBytes;
+  /** For how long it has moved too little for the memory that it holds; see Pace. */
+  slowForMs(nowMs: number): number {
+    const { heldBytes, givenBytes } = this.#memory;
+    return this.#pace.slowForMs(nowMs, heldBytes, this.#receivedBytes + givenBytes);
   }
 
   /** When something last came in or went out (performance.now). */
@@ -168,8 +173,13 @@ export class Session {
     this.#socket.once('close', () => clearTimeout(timer));
   }
 
-  #receive(chunk: Uint8Array): void {
+  #arrived(chunk: Uint8Array): void {
     this.#progressAtMs = performance.now();
+    this.#receivedBytes += chunk.length;
+    this.#receive(chunk);
+  }
+
+  #receive(chunk: Uint8Array): void {
     if (this.#draining || this.#aborted.signal.aborted) return;
     if (this.#rest !== undefined) {
       // The socket was paused too late for this one.

@@ -301,6 +301,27 @@ describe('An NBD connection', () => {
     expect(server.closed.map(([, reason]) => reason)).to.deep.equal(['the client did not move while memory was short']);
   });
 
+  it('that only trickles is closed too', async () => {
+    const device = new MemoryDevice(counting(8 * MiB));
+    await using server = await TestNbdServer.start(
+      { disk: device },
+      { limits: { maxHeldBytes: 4 * MiB, maxHeldBytesOfAll: 4 * MiB, stalledMs: 300 } },
+    );
+    using slow = await NbdClient.opened(server.tcpAddress, 'disk');
+    slow.send(request('write', { length: 8 * MiB }));
+    const trickle = setInterval(() => slow.send(Buffer.from('x')), 20);
+    try {
+      await until(() => server.server.heldBytes >= 4 * MiB);
+      using waiting = await NbdClient.opened(server.tcpAddress, 'disk');
+      waiting.send(request('read', { length: 1 * MiB }));
+      expect((await waiting.simpleReply(1 * MiB)).error).to.equal(0);
+      await until(() => server.closed.length > 0);
+      expect(server.closed[0]![1]).to.equal('the client did not move while memory was short');
+    } finally {
+      clearInterval(trickle);
+    }
+  });
+
   it('that asks for many block statuses has one at a time, and lets others run in between', async () => {
     let running = 0;
     let most = 0;
