@@ -65,8 +65,10 @@ export class NbdClient implements Disposable {
       await client.option(10, contextQueries(name, 'base:allocation'));
     }
     const answers = await client.option(7, infoRequest(name));
-    if (answers.at(-1)?.reply !== 1) throw new Error(`GO was refused: ${answers.at(-1)?.data.toString()}`);
-    return client;
+    if (answers.at(-1)?.reply === 1) return client;
+    // It would stay open, and count as one that is shaking hands.
+    client[Symbol.dispose]();
+    throw new Error(`GO was refused: ${answers.at(-1)?.data.toString()}`);
   }
 
   send(...parts: Uint8Array[]): void {
