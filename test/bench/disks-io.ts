@@ -1,18 +1,10 @@
 // Reads and writes over NBD, beside qemu-nbd on the same bytes: random data that does not compress, in a raw file and in a Qcow2 (64 KiB
 // clusters, as made by qemu-img convert) of our own image. Unix sockets, page cache warm. The service has its default block cache of 256 MiB.
-import { randomFillSync } from 'node:crypto';
-import { mkdtemp, open, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { rm } from 'node:fs/promises';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { AttachMode } from '../../generated/obraz/v1/attach.ts';
-import { ObrazClient } from '../support/client.ts';
-import { Obraz } from '../support/obraz.ts';
-import { removeDataFolder } from '../support/postgres.ts';
-import { ticketUri } from './disks-service.ts';
-import { run } from './figures.ts';
+import { randomFile, store, withService } from './disks-service.ts';
 import { compare, copy, must, random, sequential } from './nbd-compare.ts';
-import { type NbdExport, exportOf, serveWithQemu } from './nbd-peers.ts';
+import { type NbdExport, type QemuNbd, serveWithQemu } from './nbd-peers.ts';
 
 const MiB = 1024 * 1024;
 const rounds = Number(process.env['OBRAZ_TEST_BENCH_ROUNDS'] ?? 5);
@@ -21,88 +13,6 @@ const seconds = 1;
 const smallBytes = 128 * MiB;
 const largeBytes = 1024 * MiB;
 const burstBytes = 384 * MiB;
-
-interface Service {
-  obraz: Obraz;
-  client: ObrazClient;
-}
-
-/** The service on a data folder of its own, with a way to start it anew. */
-class RunningService implements AsyncDisposable {
-  readonly #dataDirectory: string;
-  #current: Service | undefined;
-
-  constructor(dataDirectory: string) {
-    this.#dataDirectory = dataDirectory;
-  }
-
-  async start(): Promise<ObrazClient> {
-    await this.stop();
-    const obraz = await Obraz.start({ dataDirectory: this.#dataDirectory, environment: { OBRAZ_LOG_LEVEL: 'warn' } });
-    this.#current = { obraz, client: await ObrazClient.of(obraz) };
-    return this.client;
-  }
-
-  get client(): ObrazClient {
-    return this.#current!.client;
-  }
-
-  async open(id: string, mode?: AttachMode): Promise<NbdExport> {
-    return exportOf(await ticketUri(this.client, id, mode), this.#current!.obraz.child.pid!);
-  }
-
-  async stop(): Promise<void> {
-    this.#current?.client[Symbol.dispose]();
-    await this.#current?.obraz[Symbol.asyncDispose]();
-    this.#current = undefined;
-  }
-
-  /** Until what was written to a disk lies in its layer: then it can be opened for reading. */
-  async settled(diskId: string): Promise<void> {
-    for (;;) {
-      const { uri } = await this.open(diskId, AttachMode.ATTACH_MODE_READ_ONLY);
-      if (await isOpenable(uri)) return;
-      await sleep(200);
-    }
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.stop();
-  }
-}
-
-const isOpenable = async (uri: string): Promise<boolean> =>
-  (await run('sh', ['-c', 'qemu-img info "$0" >/dev/null 2>&1 && echo yes || echo no', uri])).stdout.trim() === 'yes';
-
-async function withService(work: (service: RunningService, directory: string) => Promise<void>): Promise<void> {
-  const directory = await mkdtemp(path.join(tmpdir(), 'obraz-bench-'));
-  const dataDirectory = path.join(directory, 'data');
-  try {
-    await using service = new RunningService(dataDirectory);
-    await service.start();
-    await work(service, directory);
-  } finally {
-    await removeDataFolder(dataDirectory);
-    await rm(directory, { recursive: true, force: true });
-  }
-}
-
-async function randomFile(file: string, bytes: number): Promise<void> {
-  const handle = await open(file, 'w');
-  const part = Buffer.alloc(4 * MiB);
-  for (let at = 0; at < bytes; at += part.length) await handle.write(randomFillSync(part), 0, part.length, at);
-  await handle.datasync();
-  await handle.close();
-}
-
-/** A disk that was written with the file over NBD, and an image of it. */
-async function store(service: RunningService, file: string, bytes: number): Promise<string> {
-  const { client } = service;
-  const disk = await client.disk({ size: BigInt(bytes) });
-  const { uri } = await service.open(disk.id);
-  await must('nbdcopy', ['--flush', file, uri]);
-  return (await client.import({ source: { $case: 'diskId', value: disk.id } })).id;
-}
 
 export const benchReads = (): Promise<void> =>
   withService(async (service, directory) => {
@@ -171,6 +81,11 @@ export const benchReads = (): Promise<void> =>
     }
   });
 
+async function newOverlay(source: string, target: string): Promise<void> {
+  await rm(target, { force: true });
+  await must('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', source, '-F', 'raw', target]);
+}
+
 export const benchWrites = (): Promise<void> =>
   withService(async (service, directory) => {
     const source = path.join(directory, 'source.raw');
@@ -181,18 +96,21 @@ export const benchWrites = (): Promise<void> =>
     const raw = path.join(directory, 'disk.raw');
     const qcow2 = path.join(directory, 'disk.qcow2');
     await must('cp', [source, raw]);
-    await must('qemu-img', ['create', '-q', '-f', 'qcow2', '-b', source, '-F', 'raw', qcow2]);
+    await newOverlay(source, qcow2);
     await must('sync', []);
     await using rawServer = await serveWithQemu(raw, 'raw');
-    await using cowServer = await serveWithQemu(qcow2, 'qcow2');
     const servers = {
       'obraz, a disk of an image': () => service.open(ours.id),
       'qemu-nbd, raw, allocated': async () => rawServer,
-      'qemu-nbd, Qcow2 over a backing file': async () => cowServer,
+      'qemu-nbd, new Qcow2 over a raw file': async () => (cow = await serveWithQemu(qcow2, 'qcow2')),
     };
+    let cow: QemuNbd | undefined;
     const settle = async (name: string): Promise<void> => {
       if (name.startsWith('obraz')) await service.settled(ours.id);
-      else await must('sync', []);
+      await cow?.[Symbol.asyncDispose]();
+      cow = undefined;
+      await newOverlay(source, qcow2);
+      await must('sync', []);
     };
     const how = { rounds, settle };
     await compare(

@@ -3,12 +3,14 @@
 // `node test/bench/main.ts disks [clones|reads|writes|snapshots …]`. The page cache is warm and on for both sides everywhere.
 import { benchClones } from './disks-clones.ts';
 import { benchReads, benchWrites } from './disks-io.ts';
+import { benchSnapshots } from './disks-snapshots.ts';
 import { hasTool } from './figures.ts';
 
 const parts: Readonly<Record<string, () => Promise<void>>> = {
   clones: benchClones,
   reads: benchReads,
   writes: benchWrites,
+  snapshots: benchSnapshots,
 };
 
 export async function benchDisks(names: readonly string[]): Promise<void> {
