@@ -39,15 +39,20 @@ export const benchReads = (): Promise<void> =>
       'qemu-nbd, raw': async () => smallRaw,
     };
 
-    const first = { ...largeServers, 'obraz, an image': async () => (await service.start(), service.open(largeId)) };
+    const restarted = async (): Promise<NbdExport> => {
+      await service.start();
+      // Nothing of the large one is known; its code has run.
+      await sequential(smallBytes)(await service.open(smallId));
+      return service.open(largeId);
+    };
     await compare(
       {
-        title: 'Sequential reads of 1 GiB after a start, 1 MiB, 8 under way: SHA-256 of every block',
+        title: 'Sequential reads of 1 GiB for the first time since a start, 1 MiB, 8 under way: SHA-256 of every block',
         unit: 'MB',
         goal: 0.8,
         rounds,
       },
-      first,
+      { ...largeServers, 'obraz, an image': restarted },
       sequential(largeBytes),
     );
     await compare(
