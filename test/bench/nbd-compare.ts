@@ -25,15 +25,15 @@ export interface Comparison {
 export async function compare(
   { title, unit, goal, rounds, settle }: Comparison,
   servers: Servers,
-  load: (server: NbdExport, round: number) => Promise<Measured>,
+  load: (server: NbdExport, round: number, onWarm: () => void) => Promise<Measured>,
 ): Promise<void> {
   const names = Object.keys(servers);
   const results = new Map(names.map((name) => [name, [] as { rate: number; cpu: number }[]]));
   for (let round = 0; round < rounds; round += 1)
     for (const name of names) {
       const server = await servers[name]!();
-      const before = cpuSeconds(server.pid);
-      const { amount, seconds } = await load(server, round);
+      let before = cpuSeconds(server.pid);
+      const { amount, seconds } = await load(server, round, () => (before = cpuSeconds(server.pid)));
       const cpu = ((cpuSeconds(server.pid) - before) * 1e6) / amount;
       results.get(name)!.push({ rate: amount / seconds, cpu });
       await settle?.(name);
@@ -69,9 +69,9 @@ export async function compare(
 }
 
 export const random =
-  (load: Omit<RandomLoad, 'socketPath' | 'exportName' | 'seed'>) =>
-  async ({ socketPath, exportName }: NbdExport, round: number): Promise<Measured> => {
-    const { operations, seconds } = await randomLoad({ ...load, socketPath, exportName, seed: round + 1 });
+  (load: Omit<RandomLoad, 'socketPath' | 'exportName' | 'seed' | 'onWarm'>) =>
+  async ({ socketPath, exportName }: NbdExport, round: number, onWarm: () => void): Promise<Measured> => {
+    const { operations, seconds } = await randomLoad({ ...load, socketPath, exportName, seed: round + 1, onWarm });
     return { amount: operations, seconds };
   };
 

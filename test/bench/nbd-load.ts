@@ -12,6 +12,8 @@ export interface RandomLoad {
   rangeBytes: number;
   seconds: number;
   seed: number;
+  /** Called when counting begins: what comes before warms both ends up. */
+  onWarm: () => void;
   /** Every request is followed by a FLUSH, and counts when that is answered; with depth 1. */
   flushes?: boolean;
 }
@@ -22,6 +24,7 @@ export interface LoadResult {
 }
 
 const ioBytes = 4096;
+const warmSeconds = 0.5;
 const requestBytes = 28;
 const replyBytes = 16;
 const commands = { read: 0, write: 1, flush: 3 } as const;
@@ -54,6 +57,7 @@ class Run {
   #underWay = 0;
   #operations = 0;
   #flushing = false;
+  #isWarm = false;
 
   constructor(
     load: RandomLoad,
@@ -136,7 +140,15 @@ class Run {
     this.#flushing = false;
     this.#operations += count;
     const seconds = (performance.now() - this.#startedAt) / 1000;
-    if (seconds < this.#load.seconds) this.#issue(count);
+    if (!this.#isWarm && seconds > warmSeconds) {
+      this.#isWarm = true;
+      this.#operations = 0;
+      this.#startedAt = performance.now();
+      this.#load.onWarm();
+      this.#issue(count);
+      return;
+    }
+    if (!this.#isWarm || seconds < this.#load.seconds) this.#issue(count);
     else if (this.#underWay === 0) this.#resolve({ operations: this.#operations, seconds });
   }
 }

@@ -2,8 +2,8 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import { connect } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { NbdClient, request } from '../support/nbd-client.ts';
 
 export interface NbdExport {
   uri: string;
@@ -40,11 +40,13 @@ export async function serveWithQemu(file: string, format: string, options: { rea
 async function accepting(child: ChildProcess, socketPath: string): Promise<void> {
   for (let attempt = 0; attempt < 500; attempt += 1) {
     if (child.exitCode !== null) break;
-    const isThere = await new Promise<boolean>((resolve) => {
-      const socket = connect(socketPath, () => (socket.destroy(), resolve(true)));
-      socket.once('error', () => resolve(false));
-    });
-    if (isThere) return;
+    try {
+      using client = await NbdClient.opened(socketPath, 'disk');
+      client.send(request('disconnect'));
+      return;
+    } catch {
+      // Not yet.
+    }
     await sleep(20);
   }
   throw new Error('qemu-nbd did not start');
