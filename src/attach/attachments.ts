@@ -7,6 +7,7 @@ import { Disk } from '../disks/disk.entity.ts';
 import type { BlockDevice } from '../nbd/block-device.ts';
 import { DomainError, failedPrecondition, notFound } from '../platform/errors.ts';
 import type { Turns } from '../platform/turns.ts';
+import { untilAborted } from '../platform/until-aborted.ts';
 import { parsePageAddress } from '../storage/address.ts';
 import { openLayerView } from '../storage/layer-view.ts';
 import { createGeneration, type Generation, openSealedGeneration } from '../storage/overlay/generation.ts';
@@ -30,6 +31,9 @@ export interface AttachmentsParts extends DiskWriterParts {
 const defaultRenewMs = 5_000;
 const retryMs = 1_000;
 const defaultRecheckMs = 2_000;
+/** A writer that is about to leave is waited for so long: its client's goodbye may still be under way. */
+const leavingMs = 2_000;
+const leavingPollMs = 100;
 /** Sessions of one process. */
 const maxSessions = 4_096;
 
@@ -87,7 +91,7 @@ export class Attachments implements AsyncDisposable {
       throw new DomainError('RESOURCE_EXHAUSTED', `more than ${maxSessions} exports are open`);
     const attachable = await checkAccess(this.#parts.fork(), access);
     return access.mode === 'READ_WRITE'
-      ? this.#openWriter(access, peer, signal)
+      ? this.#openNextWriter(access, peer, signal)
       : this.#openReader(access, attachable, peer, signal);
   }
 
@@ -101,6 +105,22 @@ export class Attachments implements AsyncDisposable {
     } catch (error) {
       await this.#close(lease);
       throw error;
+    }
+  }
+
+  /** Hands the disk over from one writer to the next: clients neither wait for their goodbye's answer nor know what it takes to leave. */
+  async #openNextWriter(access: Access, peer: string, signal: AbortSignal): Promise<BlockDevice> {
+    const deadline = performance.now() + leavingMs;
+    while (true) {
+      try {
+        return await this.#openWriter(access, peer, signal);
+      } catch (error) {
+        if (!(error instanceof DiskHasWriter)) throw error;
+        const leaving = this.#writers.get(access.resourceId)?.leaving;
+        if (leaving === undefined && performance.now() >= deadline) throw error;
+        // One that leaves is gone in milliseconds, or when its lease has ended.
+        await untilAborted(leaving ?? delay(leavingPollMs, undefined, { signal }), signal);
+      }
     }
   }
 
@@ -265,6 +285,8 @@ async function readableRoot(em: EntityManager, attachable: Attachable): Promise<
   return disk.layerRoot ?? null;
 }
 
+class DiskHasWriter extends DomainError {}
+
 const attachedElsewhere = ({
   resourceId,
   peer,
@@ -272,7 +294,8 @@ const attachedElsewhere = ({
   subjectId,
   createdAt,
 }: NewSession & { createdAt: Date }): DomainError =>
-  failedPrecondition(
+  new DiskHasWriter(
+    'FAILED_PRECONDITION',
     `Disk ${resourceId} is attached for writing since ${createdAt.toISOString()} by ${peer} (subject ${subjectId}) at machine ${machineId}: one writer at a time; detach it there first`,
   );
 

@@ -17,6 +17,7 @@ import { query } from '../db/bound-query.ts';
 import { isTransientDatabaseError } from '../db/database-error.ts';
 import { type BlockDevice, BlockDeviceError, type BlockRun, type WriteZeroesOptions } from '../nbd/block-device.ts';
 import type { Log } from '../platform/log.ts';
+import { untilAborted } from '../platform/until-aborted.ts';
 import { parsePageAddress } from '../storage/address.ts';
 import { openLayerView } from '../storage/layer-view.ts';
 import type { Storage } from '../storage/open.ts';
@@ -176,10 +177,11 @@ export class DiskWriter implements BlockDevice {
   async #admit(signal: AbortSignal): Promise<void> {
     this.lease.assertHeld();
     if (this.#isClosing) throw new BlockDeviceError('ESHUTDOWN', 'the export is closing');
-    if (this.#gate !== undefined) return untilEnded(this.#gate, signal, this.ended);
-    if (!this.#isBegun) return untilEnded((this.#beginning ??= this.#begin()), signal, this.ended);
+    const ended = AbortSignal.any([signal, this.ended]);
+    if (this.#gate !== undefined) return untilAborted(this.#gate, ended);
+    if (!this.#isBegun) return untilAborted((this.#beginning ??= this.#begin()), ended);
     this.#wantSeal();
-    return untilEnded(this.#room.promise, signal, this.ended);
+    return untilAborted(this.#room.promise, ended);
   }
 
   #isFull(): boolean {
@@ -189,6 +191,11 @@ export class DiskWriter implements BlockDevice {
   /** Generations of this session from here on are not for others to remove. */
   get openNumber(): number {
     return this.#number;
+  }
+
+  /** Resolves when it has left; undefined while it has not begun to. */
+  get leaving(): Promise<void> | undefined {
+    return this.#closing;
   }
 
   /** Whether `refresh` may have something to do. */
@@ -411,18 +418,4 @@ async function readState(em: EntityManager, diskId: string): Promise<DiskState |
     [diskId],
   );
   return state;
-}
-
-/** The first of them to come. @throws the reason of either signal. */
-async function untilEnded(work: Promise<void>, ...signals: AbortSignal[]): Promise<void> {
-  const signal = AbortSignal.any(signals);
-  signal.throwIfAborted();
-  const aborted = Promise.withResolvers<never>();
-  const abort = (): void => aborted.reject(signal.reason as Error);
-  signal.addEventListener('abort', abort, { once: true });
-  try {
-    await Promise.race([work, aborted.promise]);
-  } finally {
-    signal.removeEventListener('abort', abort);
-  }
 }

@@ -213,7 +213,6 @@ class ListeningServer implements NbdServer {
   }
 
   async #transmit({ socket, peer, exportName, device, agreed }: Negotiated): Promise<void> {
-    await using _device = device;
     const { onOpened, onClosed, onError } = this.#options;
     const connection: NbdConnection = { id: (this.#lastId += 1), peer, exportName, openedAt: new Date() };
     const session = new Session({

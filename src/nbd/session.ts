@@ -63,6 +63,7 @@ export class Session {
   #draining = false;
   #flushedAtEnd = false;
   #saidGoodbye = false;
+  #deviceClosed: Promise<void> | undefined;
   #endReason = 'the client left without saying goodbye';
   #progressAtMs = performance.now();
   #receivedBytes = 0;
@@ -100,7 +101,7 @@ export class Session {
     });
   }
 
-  /** Serves until the end; resolves when the connection is closed and no call to the device is left. Answers why it ended. */
+  /** Serves until the end; resolves when the connection is closed and the device is disposed of. Answers why it ended. */
   async run(): Promise<string> {
     const socket = this.#socket;
     const closed = new Promise<void>((resolve) => socket.once('close', resolve));
@@ -114,6 +115,7 @@ export class Session {
     this.#device.ended.removeEventListener('abort', onEnded);
     this.#close();
     await this.#settled.promise;
+    await this.#closeDevice();
     return this.#endReason;
   }
 
@@ -157,7 +159,16 @@ export class Session {
     if (this.#execution.inFlight === 0) this.#settled.resolve();
   }
 
-  /** When the last answer is ready: one flush, so that nothing answered depends on how the device is closed; then goodbye. */
+  /** After the last call. */
+  #closeDevice(): Promise<void> {
+    this.#deviceClosed ??= Promise.resolve(this.#device[Symbol.asyncDispose]());
+    return this.#deviceClosed;
+  }
+
+  /**
+   * When the last answer is ready: one flush, so that nothing answered depends on how the device is closed. Goodbye comes when it is
+   * closed: a client that waits for it may open the same export at once.
+   */
   #finishDraining(): void {
     if (this.#execution.inFlight > 0 || this.#aborted.signal.aborted || this.#saidGoodbye) return;
     if (!this.#device.readOnly && !this.#flushedAtEnd) {
@@ -167,7 +178,9 @@ export class Session {
     }
     this.#saidGoodbye = true;
     this.#queue.flush();
-    this.#socket.end();
+    // What it fails with is told where the session's end is waited for.
+    const hangUp = (): unknown => this.#socket.end();
+    this.#closeDevice().then(hangUp, hangUp);
     // A client that neither reads nor closes is not waited for.
     const timer = setTimeout(() => this.end(this.#endReason), goodbyeMs);
     this.#socket.once('close', () => clearTimeout(timer));

@@ -9,7 +9,7 @@ import { probeSource, type SourceInfo } from './probe.ts';
 import { proxyFor } from './proxy-rules.ts';
 import { defaultRetryRules, isPassingStatus, pauseMs, type RetryRules, sleep } from './retry.ts';
 import { passingStatusFailed, requireIdentity, sourceChanged, statusFailed, wireFailed } from './source-failure.ts';
-import { untilAborted } from './until-aborted.ts';
+import { untilAborted } from '../platform/until-aborted.ts';
 import { UrlPolicy } from './url-policy.ts';
 import { conditionOf, differenceFrom } from './validator.ts';
 

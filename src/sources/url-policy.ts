@@ -11,7 +11,7 @@ import { type DomainError, invalidArgument, TransientError } from '../platform/e
 import { type Address, isPublicAddress, matches, parseAddress } from './address-ranges.ts';
 import type { AllowRule } from './import-allow.ts';
 import { describeServer, hostForUrl, type HttpUrl, type SourceUri } from './source-uri.ts';
-import { untilAborted } from './until-aborted.ts';
+import { untilAborted } from '../platform/until-aborted.ts';
 
 export { type AllowRule, parseImportAllow } from './import-allow.ts';
 

@@ -12,7 +12,7 @@ import { type HashAlgorithm, sha256 } from './hash-algorithm.ts';
 import { Lru } from './lru.ts';
 import { chunkKey } from './paths.ts';
 import { blockBytes, chunkBytes } from './sizes.ts';
-import { settleAll, untilAborted } from './until-aborted.ts';
+import { settleAll, untilAborted } from '../platform/until-aborted.ts';
 
 export interface ChunkStoreOptions {
   blobs: BlobStore;

@@ -15,7 +15,7 @@ import type { BlobStore } from './blob-store.ts';
 import type { Layers } from './layers.ts';
 import type { Claim, Condemned, Ledger } from './ledger.ts';
 import { corruptMarkKey, objectKinds, objectPrefix, parseObjectKey } from './paths.ts';
-import { settleAll } from './until-aborted.ts';
+import { settleAll } from '../platform/until-aborted.ts';
 
 export interface CollectOptions {
   blobs: BlobStore;

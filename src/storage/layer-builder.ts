@@ -5,7 +5,7 @@ import type { ChunkAddress, PageAddress } from './address.ts';
 import { type LeafEntry, encodeLeafPage, encodeRootPage } from './page-format.ts';
 import type { PageStore } from './page-store.ts';
 import { assertChunkIndex, chunksPerLeaf } from './sizes.ts';
-import { settleAll } from './until-aborted.ts';
+import { settleAll } from '../platform/until-aborted.ts';
 
 /** What changes in one leaf: slot → address, or undefined where the chunk became zeros. */
 type Changes = Map<number, ChunkAddress | undefined>;

@@ -4,7 +4,7 @@ import { Semaphore } from '../platform/semaphore.ts';
 import type { ChunkStore } from './chunk-store.ts';
 import type { Layer } from './layers.ts';
 import { chunkBytes, maxLayerChunks } from './sizes.ts';
-import { settleAll } from './until-aborted.ts';
+import { settleAll } from '../platform/until-aborted.ts';
 
 /** Chunks that one read fetches from at once. */
 const chunksAtOnce = 4;

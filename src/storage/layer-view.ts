@@ -11,7 +11,7 @@ import { BlockRead } from './reading/block-read.ts';
 import type { CachedChunk, ChunkCache } from './reading/chunk-cache.ts';
 import { ReadAhead } from './reading/read-ahead.ts';
 import { blockBytes, chunkBytes, maxLayerChunks } from './sizes.ts';
-import { settleAll } from './until-aborted.ts';
+import { settleAll } from '../platform/until-aborted.ts';
 
 /** Verified bytes at any offset, zeros in the holes. Safe to use concurrently; costs nothing to drop. */
 export interface LayerView {

@@ -16,7 +16,7 @@ import {
   parseRootPage,
 } from './page-format.ts';
 import { pageKey } from './paths.ts';
-import { untilAborted } from './until-aborted.ts';
+import { untilAborted } from '../platform/until-aborted.ts';
 
 export interface PageStoreOptions {
   blobs: BlobStore;

@@ -4,7 +4,7 @@ import { AddressSet } from './address-set.ts';
 import type { PageAddress } from './address.ts';
 import type { Reachable } from './layers.ts';
 import type { Storage } from './open.ts';
-import { settleAll } from './until-aborted.ts';
+import { settleAll } from '../platform/until-aborted.ts';
 
 /** Chunks in memory at once. Hashing is this thread's: what comes back together holds others up together. */
 const atOnce = 2;

@@ -8,7 +8,7 @@ import type { Admission, Admitted } from '../../storage/admission.ts';
 import { ChunkBuffer } from '../../storage/chunk-encoder.ts';
 import { openLocalBlobStore } from '../../storage/drivers/local.ts';
 import { openStorageOn, type Storage, type StorageOptions } from '../../storage/open.ts';
-import { untilAborted } from '../../storage/until-aborted.ts';
+import { untilAborted } from '../../platform/until-aborted.ts';
 import type { FromThread, ToThread } from './messages.ts';
 import { openSource, type SourceDescription } from './source-description.ts';
 import type { ChunkPlan } from './plan.ts';

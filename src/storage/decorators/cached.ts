@@ -1,6 +1,6 @@
 import type { BlobRange, BlobStore, GetOptions, PutOptions } from '../blob-store.ts';
 import { Lru } from '../lru.ts';
-import { untilAborted } from '../until-aborted.ts';
+import { untilAborted } from '../../platform/until-aborted.ts';
 
 /**
  * Keeps ranges that were read, up to `maxBytes` together, and asks once for what several readers want at the same time. Ranges are kept

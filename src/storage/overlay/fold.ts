@@ -5,7 +5,7 @@ import { ChunkBuffer } from '../chunk-encoder.ts';
 import type { ChunkStore } from '../chunk-store.ts';
 import type { Layer, LayerBuilder } from '../layers.ts';
 import type { Storage } from '../open.ts';
-import { settleAll } from '../until-aborted.ts';
+import { settleAll } from '../../platform/until-aborted.ts';
 import { type ChunkPatch, foldChunk } from './fold-chunk.ts';
 import { listedChunks, patchOf, touchedChunks } from './fold-plan.ts';
 import type { Generation } from './generation.ts';

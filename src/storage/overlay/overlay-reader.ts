@@ -4,7 +4,7 @@ import { crc32 } from 'node:zlib';
 import { readVectorsFully } from '../drivers/local/file-calls.ts';
 import { type Extent, addExtent } from '../extents.ts';
 import type { LayerView } from '../layer-view.ts';
-import { settleAll } from '../until-aborted.ts';
+import { settleAll } from '../../platform/until-aborted.ts';
 import { LogDamagedError } from './errors.ts';
 import type { Generation } from './generation.ts';
 import { groupBytes } from './generation-index.ts';

@@ -10,7 +10,7 @@ import { openLocalBlobStore } from '../drivers/local.ts';
 import { openStorageOn, type Storage } from '../open.ts';
 import { type FoldFile, type FoldLog, foldChunk } from '../overlay/fold-chunk.ts';
 import { blockBytes } from '../sizes.ts';
-import { untilAborted } from '../until-aborted.ts';
+import { untilAborted } from '../../platform/until-aborted.ts';
 import type { FromThread, ToThread } from './messages.ts';
 
 /** Plain data: it goes to threads. */

@@ -3,6 +3,7 @@
 import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'chai';
 import { Attachments } from '../../../src/attach/attachments.ts';
 import { captureTargets } from '../../../src/attach/capture-targets.ts';
@@ -180,6 +181,26 @@ describe(`attachments (OBRAZ_TEST_SEED=${testSeed})`, function () {
     expect((await contents(root!)).equals(before), 'the capture').to.equal(true);
     const [disk] = await sql<{ layer_root: string }>('select layer_root from disks where id = $1', [diskId]);
     expect((await contents(disk!.layer_root)).equals(after), 'the disk').to.equal(true);
+  });
+
+  it('hands a disk over to whoever opens it while its writer leaves, or before it begins to', async () => {
+    await using here = await machine('handing');
+    const diskId = await newDisk();
+    const first = await here.open(diskId);
+    const content = noise(4096);
+    await first.write(content, 0, false, signal);
+    const opening = here.open(diskId);
+    await delay(300);
+    const leaving = first[Symbol.asyncDispose]();
+    const second = await opening;
+    await leaving;
+    const read = Buffer.alloc(content.length);
+    await second.read(read, 0, signal);
+    expect(read.equals(content)).to.equal(true);
+    const [third] = await Promise.all([here.open(diskId), second[Symbol.asyncDispose]()]);
+    // One that stays is waited for as long as a goodbye may take; then the second is told of it.
+    expect(await refusal(here.open(diskId))).to.match(/is attached for writing since .* one writer at a time/);
+    await third[Symbol.asyncDispose]();
   });
 
   it('gives no generation the number of an earlier one', async () => {

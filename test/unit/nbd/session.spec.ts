@@ -415,6 +415,30 @@ describe('An NBD connection', () => {
     await until(() => device.disposals === 2);
   });
 
+  it('that was said goodbye is closed after its device, which others can open then', async () => {
+    class SlowToClose extends MemoryDevice {
+      override async [Symbol.asyncDispose](): Promise<void> {
+        await new Promise((resolve) => setTimeout(resolve, 50));
+        await super[Symbol.asyncDispose]();
+      }
+    }
+    const device = new SlowToClose(counting(1 * MiB));
+    await using server = await TestNbdServer.start({ disk: device });
+    using client = await NbdClient.opened(server.tcpAddress, 'disk');
+    client.send(request('write', { length: 4 }), Buffer.from('data'), request('disconnect'));
+    expect((await client.closed()).toString('hex', 0, 8)).to.equal('6744669800000000');
+    expect(device.calls).to.deep.equal(['write 0+4', 'flush']);
+    expect(device.disposals).to.equal(1);
+    // A client that does not wait has its device closed all the same, once.
+    const hasty = await NbdClient.opened(server.tcpAddress, 'disk');
+    hasty.send(request('disconnect'));
+    hasty.socket.end();
+    await until(() => device.disposals === 2);
+    await until(() => server.server.connectionCount === 0);
+    expect(device.disposals).to.equal(2);
+    expect(server.errors).to.deep.equal([]);
+  });
+
   it('that is gone has its device closed after its last call', async () => {
     const held = Promise.withResolvers<void>();
     const device = new MemoryDevice(counting(1 * MiB), { before: () => held.promise });
