@@ -70,7 +70,7 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
   const certificates = undo.use(await openCertificates(config, fork(), file('ca.pem'), log));
   const bell = new JobBell(fork);
   const maintenance = undo.use(new Maintenance({ url: database.url, fork, storage, log, metrics }));
-  const operations = new Operations({ bell, fork, onFreed: () => maintenance.freed() });
+  const operations = new Operations({ bell, fork });
   // Disks are never CREATING: their deletes take no job.
   const deleteJobs = [deleteJob(imageResource, operations), deleteJob(snapshotResource, operations)];
   const jobKinds = [importJobKind, poolJobKind, ...deleteJobs.map(({ kind }) => kind), commitKindLabel];
@@ -96,6 +96,7 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
       checkpointIntervalMs: 2_000,
     };
     maintenance.start(config);
+    undo.use(bell.subscribe({ onFreed: () => maintenance.freed() }));
     // Two runners: a delete does not wait behind imports.
     for (const [jobHandlers, concurrency, listenUrl] of [
       [[importJob(importParts), poolJob(storage)], config.jobConcurrency, database.url],

@@ -40,7 +40,7 @@ export class Maintenance implements AsyncDisposable {
     this.#schedules.use(new ScrubSchedule({ ...this.#parts, metrics: this.#scrubMetrics, bytesPerSecond: scrubBytesPerSecond }));
   }
 
-  /** Something was deleted or given up: its bytes are to go soon. Where nothing is scheduled, another process finds it within the hour. */
+  /** Something was deleted or given up: its bytes are to go soon. */
   freed(): void {
     this.#gc?.soon();
   }

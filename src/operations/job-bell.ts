@@ -1,7 +1,8 @@
-// Wakes runners: those of this process in memory, those of others by NOTIFY, sent outside of the transaction that made the work (a
-// NOTIFY inside would serialise every commit) and coalesced: however often it rings, one is under way and at most one waits.
+// Wakes runners, and whoever collects garbage: those of this process in memory, those of others by NOTIFY, sent outside of the transaction
+// that made the work (a NOTIFY inside would serialise every commit) and coalesced: however often it rings, one is under way and at most
+// one waits.
 //
-// A ring is a hint. It may be lost, late or doubled; runners also look once a second.
+// A ring is a hint. It may be lost, late or doubled; runners also look once a second, and garbage is collected once an hour.
 import { randomUUID } from 'node:crypto';
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { query } from '../db/bound-query.ts';
@@ -13,17 +14,20 @@ const maxNamedIds = 100;
 
 export interface JobListener {
   /** There may be a job to claim. */
-  onWork(): void;
+  onWork?(): void;
   /** Somebody wants these operations cancelled; `undefined`: any may be meant. */
-  onCancel(operationIds: readonly string[] | undefined): void;
+  onCancel?(operationIds: readonly string[] | undefined): void;
   /** These operations have ended. */
   onEnded?(operationId: string): void;
+  /** Something was let go of: its bytes can be collected. */
+  onFreed?(): void;
 }
 
 interface Notice {
   from: string;
   /** Absent: none; null: too many to name. */
   cancelled?: string[] | null;
+  freed?: true;
 }
 
 export class JobBell {
@@ -31,6 +35,7 @@ export class JobBell {
   readonly #fork: () => EntityManager;
   readonly #listeners = new Set<JobListener>();
   #cancelled = new Set<string>();
+  #hasFreed = false;
   #isWaiting = false;
   #sending: Promise<void> | undefined;
 
@@ -47,12 +52,18 @@ export class JobBell {
   /** Call it after the commit that made jobs due; `cancelled` names operations that were flagged in it. */
   ring(cancelled: readonly string[] = []): void {
     for (const listener of this.#listeners) {
-      if (cancelled.length > 0) listener.onCancel(cancelled);
-      listener.onWork();
+      if (cancelled.length > 0) listener.onCancel?.(cancelled);
+      listener.onWork?.();
     }
     for (const id of cancelled) this.#cancelled.add(id);
-    this.#isWaiting = true;
-    this.#sending ??= this.#send();
+    this.#tellOthers();
+  }
+
+  /** Call it after a commit that let go of data. */
+  freed(): void {
+    for (const listener of this.#listeners) listener.onFreed?.();
+    this.#hasFreed = true;
+    this.#tellOthers();
   }
 
   /** Call it after the commit that ended an operation. Local: other processes look at the row. */
@@ -65,15 +76,21 @@ export class JobBell {
     const notice = parseNotice(payload);
     if (notice?.from === this.#id) return;
     for (const listener of this.#listeners) {
-      if (notice === undefined || notice.cancelled === null) listener.onCancel(undefined);
-      else if (notice.cancelled !== undefined) listener.onCancel(notice.cancelled);
-      listener.onWork();
+      if (notice === undefined || notice.cancelled === null) listener.onCancel?.(undefined);
+      else if (notice.cancelled !== undefined) listener.onCancel?.(notice.cancelled);
+      if (notice?.freed === true) listener.onFreed?.();
+      listener.onWork?.();
     }
   }
 
   /** Resolves when no notification is under way: the database may go. */
   async settled(): Promise<void> {
     await this.#sending;
+  }
+
+  #tellOthers(): void {
+    this.#isWaiting = true;
+    this.#sending ??= this.#send();
   }
 
   async #send(): Promise<void> {
@@ -83,6 +100,8 @@ export class JobBell {
       this.#cancelled = new Set();
       const notice: Notice = { from: this.#id };
       if (cancelled.length > 0) notice.cancelled = cancelled.length > maxNamedIds ? null : cancelled;
+      if (this.#hasFreed) notice.freed = true;
+      this.#hasFreed = false;
       // A database that is away needs no word of it here: whoever made the work has got the error or will, and runners look again.
       await this.#notify(JSON.stringify(notice)).catch(() => {});
     }
@@ -101,7 +120,7 @@ function parseNotice(payload: string): Notice | undefined {
     const { from, cancelled } = notice;
     const isList = Array.isArray(cancelled) && cancelled.every((id) => typeof id === 'string');
     if (cancelled === undefined || cancelled === null || isList) return notice as Notice;
-    return { from, cancelled: null };
+    return { from, cancelled: null, ...(notice.freed === true ? { freed: true } : {}) };
   } catch {
     return undefined;
   }

@@ -57,17 +57,15 @@ const waitBoundMs = 30_000;
 export class Operations {
   readonly #bell: JobBell;
   readonly #fork: () => EntityManager;
-  readonly #onFreed: () => void;
   /** What the transactions under way have cancelled. */
   readonly #aftermaths = new WeakMap<EntityManager, Aftermath>();
   /** Calls under way by idempotency key: repeats in this process wait here, not each on a connection of the pool. */
   readonly #turns = new Map<string, Promise<unknown>>();
 
-  /** `fork` answers an EntityManager outside of any transaction. `onFreed` hears of every commit that let go of data; it must not throw. */
-  constructor(parts: { bell: JobBell; fork: () => EntityManager; onFreed?: () => void }) {
+  /** `fork` answers an EntityManager outside of any transaction. The bell hears of every commit that let go of data. */
+  constructor(parts: { bell: JobBell; fork: () => EntityManager }) {
     this.#bell = parts.bell;
     this.#fork = parts.fork;
-    this.#onFreed = parts.onFreed ?? (() => {});
   }
 
   /**
@@ -130,7 +128,7 @@ export class Operations {
       return created;
     });
     if (aftermath.hasJob || aftermath.cancelled.length > 0) this.#bell.ring(aftermath.cancelled);
-    if (aftermath.freesData) this.#onFreed();
+    if (aftermath.freesData) this.#bell.freed();
     return toOperationMessage(operation);
   }
 

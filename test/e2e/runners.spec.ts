@@ -1,5 +1,5 @@
 // Two processes of the service on one database and one folder of image data.
-import { mkdtemp } from 'node:fs/promises';
+import { mkdtemp, readdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -10,6 +10,7 @@ import { imageIdOf, ObrazClient } from '../support/client.ts';
 import { isLongRun, randomFrom, requireQemuImg, testSeed } from '../support/images.ts';
 import { Obraz } from '../support/obraz.ts';
 import { removeDataFolder, type TestDatabase, testDatabase } from '../support/postgres.ts';
+import { sampledIt } from '../support/sampled-it.ts';
 import {
   expectWhole,
   type JobRow,
@@ -25,6 +26,8 @@ import { startWebServer } from '../support/web-server.ts';
 const MiB = 1024 * 1024;
 const dataBytes = (isLongRun ? 200 : 48) * MiB;
 const importMs = (dataBytes / MiB) * 80;
+
+const sampled = sampledIt({ of: 2 });
 
 describe(`two processes on one database (OBRAZ_TEST_SEED=${testSeed})`, function () {
   this.timeout(180_000);
@@ -77,6 +80,12 @@ describe(`two processes on one database (OBRAZ_TEST_SEED=${testSeed})`, function
   const ownerFirst = ({ owner }: JobRow): [Process, Process] =>
     owner!.startsWith(`${processes[0].obraz.child.pid}-`) ? processes : [processes[1], processes[0]];
 
+  /** What lies in the store. */
+  const objects = async (): Promise<string[]> =>
+    (await readdir(blobDirectory, { recursive: true, withFileTypes: true })).flatMap((entry) =>
+      entry.isFile() ? [path.join(entry.parentPath, entry.name)] : [],
+    );
+
   const everything = (operation: Operation) =>
     rows(
       database.url,
@@ -94,7 +103,7 @@ describe(`two processes on one database (OBRAZ_TEST_SEED=${testSeed})`, function
     expect(ids(one!)).to.deep.equal(ids(other!));
   });
 
-  it('accepts the tokens of the other process, and shows what it made at once', async () => {
+  sampled('accepts the tokens of the other process, and shows what it made at once', async () => {
     const [one, other] = processes;
     const { addresses, folder_id: folderId } = await other.obraz.bootstrap();
     using client = new ObrazClient(addresses.grpc, await one.obraz.token(), folderId);
@@ -104,7 +113,7 @@ describe(`two processes on one database (OBRAZ_TEST_SEED=${testSeed})`, function
     expect(await other.client.getImage(made.id)).to.deep.equal(await one.client.getImage(made.id));
   });
 
-  it('cancels through one process what the other one runs', async () => {
+  sampled('cancels through one process what the other one runs', async () => {
     await using web = await serveSlowly(image);
     const operation = await create(processes[0].client, web.url());
     const [, other] = ownerFirst(await jobWhen(operation, ({ leased }) => leased));
@@ -112,7 +121,7 @@ describe(`two processes on one database (OBRAZ_TEST_SEED=${testSeed})`, function
     expect(done.result?.$case === 'error' && done.result.value.code).to.equal(status.CANCELLED);
   });
 
-  it('carries out each of many operations once, over both', async () => {
+  sampled('carries out each of many operations once, over both', async () => {
     await using web = await startWebServer({ content: Buffer.alloc(4 * MiB, 'many') });
     const source = await processes[0].client.import({ source: { $case: 'uri', value: web.url() } });
     const count = isLongRun ? 1_000 : 60;
@@ -169,7 +178,7 @@ describe(`two processes on one database (OBRAZ_TEST_SEED=${testSeed})`, function
     });
   }
 
-  it('ends with a clear message when its image data would lie in another folder', async () => {
+  sampled('ends with a clear message when its image data would lie in another folder', async () => {
     const obraz = await Obraz.spawn({ environment: { DATABASE_URL: database.url } });
     try {
       const { code } = await obraz.exited;
@@ -180,12 +189,19 @@ describe(`two processes on one database (OBRAZ_TEST_SEED=${testSeed})`, function
     }
   });
 
-  it('runs nothing in a process whose only role is the API', async () => {
+  sampled('runs nothing in a process whose only role is the API, and collects soon what that one deletes', async () => {
     await using web = await startWebServer({ content: Buffer.alloc(4 * MiB, 'roles') });
     const api = await start({ OBRAZ_ROLES: 'api' });
+    const before = new Set(await objects());
+    const added = async () => (await objects()).filter((each) => !before.has(each));
     const operation = await create(api.client, web.url());
     const done = await api.client.image(operation);
     expect(done.status).to.equal(2);
+    expect(await added()).not.to.deep.equal([]);
+    // Its deletes are collected elsewhere, soon all the same.
+    await api.client.wait(await api.client.deleteImage(done.id));
+    for (const deadline = Date.now() + 30_000; Date.now() < deadline && (await added()).length > 0;) await sleep(50);
+    expect(await added()).to.deep.equal([]);
     await api.obraz.stop();
     expect(api.obraz.output).not.to.match(/job ended/);
   });

@@ -78,7 +78,7 @@ describe(`attachments (OBRAZ_TEST_SEED=${testSeed})`, function () {
     const memory = new MemoryLog();
     const log = memory as unknown as Log;
     const bell = new JobBell(fork);
-    const operations = new Operations({ bell, fork, onFreed: () => {} });
+    const operations = new Operations({ bell, fork });
     const turns = new Turns();
     let settlement: Settlement | undefined;
     const onSealed = () => settlement?.soon();
@@ -144,7 +144,7 @@ describe(`attachments (OBRAZ_TEST_SEED=${testSeed})`, function () {
       finish: async () => packedEmpty,
       abandon: async () => {},
     };
-    const operations = new Operations({ bell: new JobBell(fork), fork, onFreed: () => {} });
+    const operations = new Operations({ bell: new JobBell(fork), fork });
     const { id } = await operations.beginOwn(subjectId, async () => ({
       folderId: '',
       resourceId: 'capture',

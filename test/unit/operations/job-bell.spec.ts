@@ -13,7 +13,11 @@ describe('JobBell', () => {
   /** What one listener hears. */
   function ear(bell: JobBell) {
     const heard: unknown[] = [];
-    bell.subscribe({ onWork: () => heard.push('work'), onCancel: (ids) => heard.push(ids ?? 'all') });
+    bell.subscribe({
+      onWork: () => heard.push('work'),
+      onCancel: (ids) => heard.push(ids ?? 'all'),
+      onFreed: () => heard.push('freed'),
+    });
     return heard;
   }
 
@@ -45,6 +49,23 @@ describe('JobBell', () => {
     await eventually(() => (heardThere.length >= 2 ? true : undefined));
     expect(heardThere).to.deep.equal([['fd8a'], 'work']);
     expect(heardHere).to.have.length(2);
+  });
+
+  it('tells its own process and others that data can be collected', async () => {
+    const mine = new JobBell(kit.fork);
+    const other = new JobBell(kit.fork);
+    const heardHere = ear(mine);
+    const heardThere = ear(other);
+    const { listener, payloads } = await listen(mine, other);
+    await using _listener = listener;
+    mine.freed();
+    expect(heardHere).to.deep.equal(['freed']);
+    await eventually(() => (heardThere.includes('freed') ? true : undefined));
+    expect(heardHere).to.deep.equal(['freed']);
+    // Told once: the next ring is of work alone.
+    mine.ring();
+    await eventually(() => (payloads.length >= 2 ? true : undefined));
+    expect(payloads.map((payload) => payload.includes('freed'))).to.deep.equal([true, false]);
   });
 
   it('coalesces: a thousand rings in one turn are two notifications at most', async () => {
