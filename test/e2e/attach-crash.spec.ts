@@ -100,7 +100,7 @@ describe(`attached disks, killed and stopped (OBRAZ_TEST_SEED=${testSeed})`, fun
     /** What each sector may hold: what was durable last, and what was written since. */
     const possible = Array.from({ length: sectors }, () => [0]);
     let value = 0;
-    for (let round = 0; round < (isLongRun ? 20 : 3); round += 1) {
+    for (let round = 0; round < (isLongRun ? 20 : 2); round += 1) {
       const attached = await AttachedDisk.open(machine.socket, disk.id);
       for (let index = 0; index < sectors; index += 256) {
         const bytes = await attached.read(index * sectorBytes, 256 * sectorBytes);

@@ -11,6 +11,7 @@ import { imageIdOf, ObrazClient } from '../support/client.ts';
 import { isLongRun, randomFrom, requireQemuImg, sampleOf, testSeed } from '../support/images.ts';
 import { Obraz } from '../support/obraz.ts';
 import { removeDataFolder, type TestDatabase, testDatabase } from '../support/postgres.ts';
+import { sampledIt } from '../support/sampled-it.ts';
 import {
   connectionsPerThread,
   endLeases,
@@ -31,7 +32,7 @@ import { type Behaviour, startWebServer } from '../support/web-server.ts';
 
 const MiB = 1024 * 1024;
 const chunkBytes = 4 * MiB;
-const dataBytes = (isLongRun ? 200 : 64) * MiB;
+const dataBytes = (isLongRun ? 128 : 64) * MiB;
 /** An import of so many bytes of a file at the server's pace, about. */
 const importMsOf = (fileBytes: number): number => (fileBytes / MiB) * 80;
 const importMs = importMsOf(dataBytes);
@@ -40,6 +41,8 @@ const importMs = importMsOf(dataBytes);
 const tableBytes = 3 * MiB;
 /** The interval of checkpoints, and what a busy machine may add to it. */
 const checkpointWindowMs = 2_000 + 4_000;
+
+const sampled = sampledIt({ of: 2 });
 
 describe(`crashes and stops in the midst of an import (OBRAZ_TEST_SEED=${testSeed})`, function () {
   this.timeout(180_000);
@@ -87,7 +90,7 @@ describe(`crashes and stops in the midst of an import (OBRAZ_TEST_SEED=${testSee
   };
 
   const formats = Object.keys(slowFormats) as SlowFormat[];
-  const killed: SlowFormat[] = isLongRun ? [...formats, ...sampleOf(formats, 4, testSeed)] : sampleOf(formats, 3, testSeed);
+  const killed: SlowFormat[] = isLongRun ? [...formats, ...sampleOf(formats, 5, testSeed)] : sampleOf(formats, 2, testSeed);
   for (const [index, format] of killed.entries()) {
     it(`ends READY and equal after kill -9 in the midst of ${format}, and fetches nothing again that a checkpoint holds`, async () => {
       await using stack = new AsyncDisposableStack();
@@ -127,7 +130,7 @@ describe(`crashes and stops in the midst of an import (OBRAZ_TEST_SEED=${testSee
 
   for (let index = 0; index < (isLongRun ? 4 : 1); index += 1) {
     const killAfterMs = Math.round(random() * importMs);
-    it(`does so with its own PostgreSQL, which outlives it, killed at ${killAfterMs} ms`, async () => {
+    sampled(`does so with its own PostgreSQL, which outlives it, killed at ${killAfterMs} ms`, async () => {
       await using stack = new AsyncDisposableStack();
       const dataDirectory = await withDataFolder(stack);
       const web = stack.use(await serveSlowly(image));
@@ -161,7 +164,7 @@ describe(`crashes and stops in the midst of an import (OBRAZ_TEST_SEED=${testSee
     ],
   ];
   for (const [what, behaviour, reason] of isLongRun ? unprovable : [unprovable[Math.floor(random() * 3)]!]) {
-    it(`begins anew after kill -9 when the server ${what}, and ends READY`, async () => {
+    sampled(`begins anew after kill -9 when the server ${what}, and ends READY`, async () => {
       await using stack = new AsyncDisposableStack();
       const database = await withDatabase(stack);
       const dataDirectory = await withDataFolder(stack);
@@ -186,7 +189,7 @@ describe(`crashes and stops in the midst of an import (OBRAZ_TEST_SEED=${testSee
 
   const broken: SlowFormat[] = isLongRun ? formats : sampleOf(formats, 1, testSeed + 1);
   for (const format of broken) {
-    it(`bears connections that break at random moments of ${format}, and fetches what is lost, no more`, async () => {
+    sampled(`bears connections that break at random moments of ${format}, and fetches what is lost, no more`, async () => {
       await using stack = new AsyncDisposableStack();
       const disk = stack.use(await makeSlowImage(dataBytes, format));
       const database = await withDatabase(stack);
@@ -210,7 +213,7 @@ describe(`crashes and stops in the midst of an import (OBRAZ_TEST_SEED=${testSee
     });
   }
 
-  it('gives the job back when it is stopped, and goes on from the checkpoint at the next start', async () => {
+  sampled('gives the job back when it is stopped, and goes on from the checkpoint at the next start', async () => {
     await using stack = new AsyncDisposableStack();
     const database = await withDatabase(stack);
     const dataDirectory = await withDataFolder(stack);
@@ -238,14 +241,14 @@ describe(`crashes and stops in the midst of an import (OBRAZ_TEST_SEED=${testSee
     expect(image.bytesBelow(given.next_index!, later)).to.be.at.most(tableBytes);
   });
 
-  it('ends CANCELLED at once whenever it is cancelled, without a row and with its name free', async () => {
+  sampled('ends CANCELLED at once whenever it is cancelled, without a row and with its name free', async () => {
     await using stack = new AsyncDisposableStack();
     const database = await withDatabase(stack);
     const dataDirectory = await withDataFolder(stack);
     const web = stack.use(await serveSlowly(image));
     const { client } = stack.use(await startOn(dataDirectory, database));
     const tookMs: number[] = [];
-    for (let round = 0; round < (isLongRun ? 16 : 5); round += 1) {
+    for (let round = 0; round < (isLongRun ? 16 : 3); round += 1) {
       // Now and then a server without ranges: what is cancelled then is a download into a temporary file.
       web.behave(round % 4 === 3 ? { ...slowly, ranges: 'ignored' } : slowly);
       const cancelAfterMs = Math.floor(random() ** 3 * importMs * 0.7);

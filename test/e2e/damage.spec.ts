@@ -12,6 +12,7 @@ import { command, type CommandEnded } from '../support/command.ts';
 import { randomFrom, requireQemuImg, testSeed } from '../support/images.ts';
 import { Obraz } from '../support/obraz.ts';
 import { removeDataFolder, type TestDatabase, testDatabase } from '../support/postgres.ts';
+import { sampledIt } from '../support/sampled-it.ts';
 import { rows } from '../support/slow-import.ts';
 import { blobDirectoryOf } from '../support/stored-image.ts';
 import { startWebServer } from '../support/web-server.ts';
@@ -21,6 +22,8 @@ const chunkBytes = 4 * MiB;
 const uri = (value: string) => ({ $case: 'uri', value }) as const;
 const imageId = (value: string) => ({ $case: 'imageId', value }) as const;
 const run = promisify(execFile);
+
+const sampled = sampledIt({ of: 2 });
 
 describe(`damaged data end to end (OBRAZ_TEST_SEED=${testSeed})`, function () {
   this.timeout(180_000);
@@ -169,7 +172,7 @@ describe(`damaged data end to end (OBRAZ_TEST_SEED=${testSeed})`, function () {
     expect(await metric('obraz_scrub_damaged_objects{kind="chunks"}')).to.equal(0);
   });
 
-  it('fails reads over NBD with an I/O error and counts them; what is whole is read on', async function () {
+  sampled('fails reads over NBD with an I/O error and counts them; what is whole is read on', async function () {
     requireQemuImg(this);
     const content = noise(8);
     const whole = content.subarray(0, chunkBytes);
@@ -192,7 +195,7 @@ describe(`damaged data end to end (OBRAZ_TEST_SEED=${testSeed})`, function () {
     expect(await metric('obraz_corrupt_objects_total{kind="chunks"}')).to.be.greaterThan(before);
   });
 
-  it('names what a missing object touches', async () => {
+  sampled('names what a missing object touches', async () => {
     const shared = noise(4);
     let id = '';
     const key = await keyOfNewChunk(async () => (id = (await imported(shared)).id));
@@ -218,7 +221,7 @@ describe(`damaged data end to end (OBRAZ_TEST_SEED=${testSeed})`, function () {
     const pooledRows = () => rows(database.url, 'select id from images where pooled');
 
     for (const kind of ['image', 'disk', 'snapshot'] as const)
-      it(`does not become READY from a damaged ${kind}, and says why`, async () => {
+      sampled(`does not become READY from a damaged ${kind}, and says why`, async () => {
         const { id, key } = await damagedImage();
         let source: Parameters<typeof failed>[0]['source'] = imageId(id);
         if (kind !== 'image') {
@@ -234,7 +237,7 @@ describe(`damaged data end to end (OBRAZ_TEST_SEED=${testSeed})`, function () {
         expect(await pooledRows()).to.deep.equal([]);
       });
 
-    it('does not become READY by an import that relies on a damaged chunk that nobody has read yet', async () => {
+    sampled('does not become READY by an import that relies on a damaged chunk that nobody has read yet', async () => {
       const content = noise(4);
       const key = await keyOfNewChunk(() => imported(content));
       await flipBit(key);

@@ -10,6 +10,7 @@ import { randomFrom, testSeed } from '../support/images.ts';
 import { Obraz } from '../support/obraz.ts';
 import { Program } from '../support/programs.ts';
 import { removeDataFolder, type TestDatabase, testDatabase } from '../support/postgres.ts';
+import { sampledIt } from '../support/sampled-it.ts';
 import { rows } from '../support/slow-import.ts';
 import { blobDirectoryOf, openStoredImage, storedObjects } from '../support/stored-image.ts';
 import { startWebServer } from '../support/web-server.ts';
@@ -74,6 +75,8 @@ const stoppingCollector = `
   console.log('has ended');
   process.exit();
 `;
+
+const sampled = sampledIt({ of: 2 });
 
 describe(`garbage collection end to end (OBRAZ_TEST_SEED=${testSeed})`, function () {
   this.timeout(180_000);
@@ -147,31 +150,34 @@ describe(`garbage collection end to end (OBRAZ_TEST_SEED=${testSeed})`, function
     return Number(new RegExp(`^${name} (.+)$`, 'm').exec(text)?.[1]);
   };
 
-  it('leaves nothing of an import that was cancelled or failed half-way, within seconds, and other images whole', async () => {
-    const kept = noise(20);
-    const image = await imported(kept);
-    const before = await stored();
-    expect(before.length).to.equal(7);
-    // What it shares with the image stays.
-    const content = Buffer.concat([kept.subarray(0, 8 * MiB), noise(120)]);
-    for (const ending of ['cancelled', 'failed']) {
-      await using web = await startWebServer({ content, behaviour: { trickle: { bytes: 256 * 1024, everyMs: 20 } } });
-      const operation = await client.createImage({ source: uri(web.url()) });
-      await eventually(async () => (await stored()).length >= before.length + 3, 'chunks of the import in the store');
-      if (ending === 'cancelled') await client.cancel(operation.id);
-      else web.behave({ status: 404 });
-      const done = await client.wait(operation, 60_000);
-      const code: number | undefined = done.result?.$case === 'error' ? done.result.value.code : undefined;
-      expect(code === cancelledCode).to.equal(ending === 'cancelled');
-      await eventually(async () => (await stored()).join() === before.join(), 'the store is as before');
-      await expectBytes(image.id, kept);
-    }
-    // The bytes go first, then what is remembered of them.
-    await eventually(
-      async () => (await rows(database.url, 'select key from condemned_objects')).length === 0,
-      'nothing is condemned',
-    );
-  });
+  sampled(
+    'leaves nothing of an import that was cancelled or failed half-way, within seconds, and other images whole',
+    async () => {
+      const kept = noise(20);
+      const image = await imported(kept);
+      const before = await stored();
+      expect(before.length).to.equal(7);
+      // What it shares with the image stays.
+      const content = Buffer.concat([kept.subarray(0, 8 * MiB), noise(120)]);
+      for (const ending of ['cancelled', 'failed']) {
+        await using web = await startWebServer({ content, behaviour: { trickle: { bytes: 256 * 1024, everyMs: 20 } } });
+        const operation = await client.createImage({ source: uri(web.url()) });
+        await eventually(async () => (await stored()).length >= before.length + 3, 'chunks of the import in the store');
+        if (ending === 'cancelled') await client.cancel(operation.id);
+        else web.behave({ status: 404 });
+        const done = await client.wait(operation, 60_000);
+        const code: number | undefined = done.result?.$case === 'error' ? done.result.value.code : undefined;
+        expect(code === cancelledCode).to.equal(ending === 'cancelled');
+        await eventually(async () => (await stored()).join() === before.join(), 'the store is as before');
+        await expectBytes(image.id, kept);
+      }
+      // The bytes go first, then what is remembered of them.
+      await eventually(
+        async () => (await rows(database.url, 'select key from condemned_objects')).length === 0,
+        'nothing is condemned',
+      );
+    },
+  );
 
   it('deletes what only a deleted image used, by itself, soon after the delete', async () => {
     const shared = noise(8);
@@ -185,7 +191,7 @@ describe(`garbage collection end to end (OBRAZ_TEST_SEED=${testSeed})`, function
     await expectBytes(keptImage.id, kept);
   });
 
-  it('deletes by the command, and says beforehand how much that is, alone on the data folder', async () => {
+  sampled('deletes by the command, and says beforehand how much that is, alone on the data folder', async () => {
     const before = await stored();
     const image = await imported(noise(12));
     await stop();
@@ -199,7 +205,7 @@ describe(`garbage collection end to end (OBRAZ_TEST_SEED=${testSeed})`, function
     await start();
   });
 
-  it('deletes by the command through the service that runs, and counts it in the metrics', async () => {
+  sampled('deletes by the command through the service that runs, and counts it in the metrics', async () => {
     const before = await stored();
     const image = await imported(noise(8));
     await rows(database.url, `delete from images where id = '${image.id}'`);
@@ -210,7 +216,7 @@ describe(`garbage collection end to end (OBRAZ_TEST_SEED=${testSeed})`, function
     expect(await metric('obraz_gc_missing_objects')).to.equal(0);
   });
 
-  it('takes back what an import uses between the condemnation and the delete', async () => {
+  sampled('takes back what an import uses between the condemnation and the delete', async () => {
     const content = noise(16);
     const first = await imported(content);
     // An import that runs all the time: what is condemned meanwhile waits for its end.
@@ -239,31 +245,34 @@ describe(`garbage collection end to end (OBRAZ_TEST_SEED=${testSeed})`, function
   // A collector of another process, which stops itself (SIGSTOP) at a place between marking and deleting. Meanwhile an import stores the
   // very data that is condemned.
   for (const place of ['before it claims', 'when it has claimed', 'when it is about to delete'] as const)
-    it(`loses nothing when a collector is stopped ${place}, and goes on after an import has relied on what is condemned`, async () => {
-      const content = noise(12);
-      const first = await imported(content);
-      await using collector = new Program(stoppingCollector, [database.url, blobDirectoryOf(dataDirectory), place]);
-      await collector.says('collects alone');
-      await client.wait(await client.deleteImage(first.id));
-      await collector.says('stops itself');
-      await using web = await startWebServer({ content });
-      const operation = await client.createImage({ source: uri(web.url()) });
-      if (place === 'before it claims') await client.image(operation);
-      else {
-        // Long enough for the import to come to what is claimed: it waits there.
-        await eventually(
-          async () => (await rows(database.url, 'select 1 from jobs where lease_until > now()')).length === 1,
-          'it runs',
-        );
-        await sleep(1_000);
-        expect((await client.getOperation(operation.id)).done).to.equal(false);
-      }
-      collector.child.kill('SIGCONT');
-      const again = await client.image(operation);
-      await collector.says('has ended');
-      await expectBytes(again.id, content);
-      await collector.exited;
-      await gc();
-      await expectBytes(again.id, content);
-    });
+    sampled(
+      `loses nothing when a collector is stopped ${place}, and goes on after an import has relied on what is condemned`,
+      async () => {
+        const content = noise(12);
+        const first = await imported(content);
+        await using collector = new Program(stoppingCollector, [database.url, blobDirectoryOf(dataDirectory), place]);
+        await collector.says('collects alone');
+        await client.wait(await client.deleteImage(first.id));
+        await collector.says('stops itself');
+        await using web = await startWebServer({ content });
+        const operation = await client.createImage({ source: uri(web.url()) });
+        if (place === 'before it claims') await client.image(operation);
+        else {
+          // Long enough for the import to come to what is claimed: it waits there.
+          await eventually(
+            async () => (await rows(database.url, 'select 1 from jobs where lease_until > now()')).length === 1,
+            'it runs',
+          );
+          await sleep(1_000);
+          expect((await client.getOperation(operation.id)).done).to.equal(false);
+        }
+        collector.child.kill('SIGCONT');
+        const again = await client.image(operation);
+        await collector.says('has ended');
+        await expectBytes(again.id, content);
+        await collector.exited;
+        await gc();
+        await expectBytes(again.id, content);
+      },
+    );
 });

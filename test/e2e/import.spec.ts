@@ -39,7 +39,7 @@ describe(`import end to end (OBRAZ_TEST_SEED=${testSeed})`, function () {
     });
 
     const matrix = qcow2Matrix();
-    const recipes: Qcow2Recipe[] = isLongRun ? sampleOf(matrix, 60, testSeed) : sampleOf(matrix, 8, testSeed);
+    const recipes: Qcow2Recipe[] = isLongRun ? sampleOf(matrix, 60, testSeed) : sampleOf(matrix, 4, testSeed);
     for (const recipe of recipes) {
       it(`stores the bytes that qemu-img reads: ${describeRecipe(recipe)}`, async () => {
         const file = await makeQcow2(recipe);

@@ -10,11 +10,12 @@ import { locationFile } from '../../src/db/embedded/cluster-home.ts';
 import { isPostmaster } from '../../src/db/embedded/orphan.ts';
 import { canEnter } from '../../src/db/embedded/server-user.ts';
 import { exists } from '../../src/platform/durable-file.ts';
+import { isLongRun, randomFrom, testSeed } from '../support/images.ts';
 import { removeDataFolder, testDatabase } from '../support/postgres.ts';
+import { sampledIt } from '../support/sampled-it.ts';
 
 const repository = path.resolve(import.meta.dirname, '../..');
 const isRoot = process.getuid!() === 0;
-const isLongRun = process.env['OBRAZ_TEST_LONG'] !== undefined;
 
 interface RunOptions {
   dataDir: string;
@@ -154,7 +155,9 @@ function idsOf(name: string): { uid: number; gid: number } | undefined {
   }
 }
 
-describe('the life of the service', function () {
+const sampled = sampledIt({ of: 3 });
+
+describe(`the life of the service (OBRAZ_TEST_SEED=${testSeed})`, function () {
   this.timeout(180_000);
   let parent: string;
   let dataDir: string;
@@ -189,7 +192,7 @@ describe('the life of the service', function () {
       expect((await stat(dataDir)).mode & 0o007).to.equal(0);
     });
 
-    it('prints a grpcurl line that works when pasted', async function () {
+    sampled('prints a grpcurl line that works when pasted', async function () {
       if (!onPath('grpcurl')) skip(this, 'grpcurl is not installed');
       dataDir = path.join(parent, "it's a folder");
       await using run = await start();
@@ -197,7 +200,7 @@ describe('the life of the service', function () {
       expect(execFileSync('sh', ['-c', line], { encoding: 'utf8' }).trim()).to.equal('{}');
     });
 
-    it('does not depend on LANG, and is not led astray by settings of another PostgreSQL', async () => {
+    sampled('does not depend on LANG, and is not led astray by settings of another PostgreSQL', async () => {
       const environment = {
         LANG: undefined,
         PGHOST: '192.0.2.1',
@@ -210,7 +213,7 @@ describe('the life of the service', function () {
       expect((await run.stop()).code).to.equal(0);
     });
 
-    it('does not mind another PostgreSQL on the machine, nor one on the usual port', async () => {
+    sampled('does not mind another PostgreSQL on the machine, nor one on the usual port', async () => {
       const other = await testDatabase();
       const usualPort = await occupy(5432);
       try {
@@ -222,7 +225,7 @@ describe('the life of the service', function () {
       }
     });
 
-    it('works in a deep folder, under a strict umask', async () => {
+    sampled('works in a deep folder, under a strict umask', async () => {
       dataDir = path.join(parent, 'deep-'.repeat(20), 'deeper-'.repeat(20), 'data');
       await using run = await start({
         command: ['sh', '-c', 'umask 077; exec "$0" "$@"', process.execPath, 'src/main.ts', 'serve'],
@@ -254,7 +257,7 @@ describe('the life of the service', function () {
   describe('the second start', () => {
     beforeEach(useAgain);
 
-    it('keeps everything, however often', async () => {
+    sampled('keeps everything, however often', async () => {
       const seen: Bootstrap[] = [];
       for (let round = 0; round < 2; round += 1) {
         await using run = await start();
@@ -267,7 +270,7 @@ describe('the life of the service', function () {
       ).to.equal(1);
     });
 
-    it('on a folder in use ends with a message that says what to do, and harms nothing', async () => {
+    sampled('on a folder in use ends with a message that says what to do, and harms nothing', async () => {
       await using first = await start();
       const before = await first.json<Bootstrap>('bootstrap.json');
       await using second = begin();
@@ -283,7 +286,7 @@ describe('the life of the service', function () {
     });
 
     for (const orphan of [false, true]) {
-      it(`after kill -9 goes on where it was${orphan ? ', and stops the PostgreSQL that lived on' : ''}`, async () => {
+      sampled(`after kill -9 goes on where it was${orphan ? ', and stops the PostgreSQL that lived on' : ''}`, async () => {
         await using killed = await start();
         const before = await killed.json<Bootstrap>('bootstrap.json');
         const { pid, cluster } = await serverOf(dataDir);
@@ -301,7 +304,7 @@ describe('the life of the service', function () {
       });
     }
 
-    it('after kill -9 in the midst of the first one begins well', async () => {
+    sampled('after kill -9 in the midst of the first one begins well', async () => {
       const delaysMs = isLongRun ? Array.from({ length: 16 }, (_, index) => 300 + index * 150) : [1200];
       for (const delayMs of delaysMs) {
         dataDir = path.join(parent, `killed-after-${delayMs}`);
@@ -327,7 +330,7 @@ describe('the life of the service', function () {
       });
     }
 
-    it('by Ctrl-C reaches the whole group, and still PostgreSQL stops last', async () => {
+    sampled('by Ctrl-C reaches the whole group, and still PostgreSQL stops last', async () => {
       await using run = await start();
       expect(await run.interruptGroup()).to.deep.equal({ code: 0, signal: null });
       expectNothingLeft(run);
@@ -345,8 +348,10 @@ describe('the life of the service', function () {
       await expectPostgresStoppedLast(dataDir);
     });
 
-    it('before it is ready leaves nothing running, and the next start is whole', async () => {
-      const delaysMs = isLongRun ? Array.from({ length: 16 }, (_, index) => 200 + index * 150) : [400, 1500];
+    sampled('before it is ready leaves nothing running, and the next start is whole', async () => {
+      const delaysMs = isLongRun
+        ? Array.from({ length: 16 }, (_, index) => 200 + index * 150)
+        : [Math.round(400 + randomFrom(testSeed)() * 1100)];
       for (const delayMs of delaysMs) {
         dataDir = path.join(parent, `stopped-after-${delayMs}`);
         await using stopped = begin();
@@ -361,7 +366,7 @@ describe('the life of the service', function () {
       }
     });
 
-    it('comes by itself, with an error, when PostgreSQL is killed', async () => {
+    sampled('comes by itself, with an error, when PostgreSQL is killed', async () => {
       await using run = await start();
       const { pid } = await serverOf(dataDir);
       process.kill(pid, 'SIGKILL');
@@ -374,7 +379,7 @@ describe('the life of the service', function () {
   });
 
   describe('with DATABASE_URL', () => {
-    it('uses that PostgreSQL, starts none, and finds everything there again', async () => {
+    sampled('uses that PostgreSQL, starts none, and finds everything there again', async () => {
       const database = await testDatabase();
       try {
         const environment = { DATABASE_URL: database.url };
@@ -394,7 +399,7 @@ describe('the life of the service', function () {
   });
 
   describe('as another user', () => {
-    it('root below a folder of mode 0700: the cluster lies where it can, and is found again', async function () {
+    sampled('root below a folder of mode 0700: the cluster lies where it can, and is found again', async function () {
       if (!isRoot) skip(this, 'only root can run this');
       await chmod(parent, 0o700);
       const ids: string[] = [];
@@ -408,7 +413,7 @@ describe('the life of the service', function () {
       expect(processes().filter((line) => line.includes(dataDir))).to.deep.equal([]);
     });
 
-    it('root in a tree of mode 0700: the programs are copied to where they can run', async function () {
+    sampled('root in a tree of mode 0700: the programs are copied to where they can run', async function () {
       if (!isRoot) skip(this, 'only root can run this');
       const tree = await copyOfTree(path.join(parent, 'tree'), { linked: true });
       await chmod(tree, 0o700);
@@ -420,7 +425,7 @@ describe('the life of the service', function () {
       }
     });
 
-    it('an ordinary one, after which root is told whose the folder is', async function () {
+    sampled('an ordinary one, after which root is told whose the folder is', async function () {
       if (!isRoot) skip(this, 'only root can run this');
       const user = idsOf('nobody');
       if (user === undefined) return skip(this, 'there is no user nobody');
@@ -447,7 +452,7 @@ describe('the life of the service', function () {
       expect(refused.output).to.contain(`was made by the user with uid ${user.uid >>> 0}`);
     });
 
-    it("an ordinary one is told that a folder is root's", async function () {
+    sampled("an ordinary one is told that a folder is root's", async function () {
       if (!isRoot) skip(this, 'only root can run this');
       useAgain();
       const user = idsOf('nobody');
@@ -473,7 +478,7 @@ describe('the life of the service', function () {
     const environment = { PATH: pathWithoutPinnedNode };
 
     for (const how of ['Ctrl-C', 'SIGTERM to npm'] as const) {
-      it(`runs the pinned Node, and ${how} stops the service once and well`, async function () {
+      sampled(`runs the pinned Node, and ${how} stops the service once and well`, async function () {
         await using run = await start({ environment, command: ['npm', 'start'] });
         const service = processes().find(
           (line) => Number(line.trim().split(/\s+/)[1]) === run.pid && line.includes('src/main.ts serve'),
@@ -489,7 +494,7 @@ describe('the life of the service', function () {
       });
     }
 
-    it('on a fresh clone does all the set-up', async function () {
+    sampled('on a fresh clone does all the set-up', async function () {
       if (!isLongRun) skip(this, 'npm run test:long installs from the registry');
       this.timeout(900_000);
       const clone = path.join(parent, 'clone');

@@ -9,8 +9,8 @@ import { Random } from '../support/model/random-changes.ts';
 import { ModelService } from '../support/model/service.ts';
 import { reachableKeys, storedKeys } from '../support/model/stored-keys.ts';
 
-const sequences = isLongRun ? 6 : 1;
-const steps = isLongRun ? 120 : 36;
+const sequences = isLongRun ? 4 : 1;
+const steps = isLongRun ? 120 : 24;
 
 describe(`random lives of disks (OBRAZ_TEST_SEED=${testSeed})`, function () {
   this.timeout(15 * 60_000);

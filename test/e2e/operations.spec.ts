@@ -1,6 +1,5 @@
 // Operations over several processes and through everything that may happen to them. OBRAZ_TEST_LONG=1 asks for more of the same.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { randomInt } from 'node:crypto';
 import { createInterface } from 'node:readline';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
@@ -10,23 +9,11 @@ import { Operation } from '../../src/operations/operation.entity.ts';
 import type { RunnerBounds } from '../../src/operations/runner-parts.ts';
 import { decodeStatus } from '../../src/operations/status.mapper.ts';
 import { TransientError } from '../../src/platform/errors.ts';
+import { isLongRun, randomFrom, testSeed } from '../support/images.ts';
 import { EffectRow, emptyResponse, eventually, newOperation, OperationsKit } from '../support/operations-kit.ts';
 import type { WorkerEvent, WorkerOptions } from '../support/operations-worker.ts';
 import { testCluster } from '../support/postgres.ts';
-
-const isLong = process.env['OBRAZ_TEST_LONG'] === '1';
-const seed = Number(process.env['OBRAZ_TEST_SEED'] ?? randomInt(2 ** 31));
-
-/** mulberry32. */
-function randomFrom(start: number): () => number {
-  let state = start;
-  return () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
+import { sampledIt } from '../support/sampled-it.ts';
 
 /** Leases that a test can wait for. Crashes are counted; what is tested here is not how many are borne. */
 const quick: Partial<RunnerBounds> = {
@@ -83,7 +70,9 @@ const percentile = (values: number[], share: number): number =>
 const describeTimes = (values: number[]): string =>
   `median ${percentile(values, 0.5).toFixed(1)} ms, p99 ${percentile(values, 0.99).toFixed(1)} ms, of ${values.length}`;
 
-describe('Operations over several processes', function () {
+const sampled = sampledIt({ of: 2 });
+
+describe(`Operations over several processes (OBRAZ_TEST_SEED=${testSeed})`, function () {
   this.timeout(180_000);
   let kit: OperationsKit;
   beforeEach(async () => {
@@ -127,10 +116,9 @@ describe('Operations over several processes', function () {
     console.log(`      1000 operations in ${Date.now() - startedAtMs} ms; the processes ran ${shares}`);
   });
 
-  it('kill -9 of runners at random moments: every operation ends, each effect exactly once', async () => {
-    console.log(`      OBRAZ_TEST_SEED=${seed}`);
-    const random = randomFrom(seed);
-    const kills = isLong ? 60 : 10;
+  sampled('kill -9 of runners at random moments: every operation ends, each effect exactly once', async () => {
+    const random = randomFrom(testSeed);
+    const kills = isLongRun ? 60 : 10;
     await using stack = new AsyncDisposableStack();
     const workers = [worker(), worker()];
     stack.defer(async () => {
@@ -152,28 +140,31 @@ describe('Operations over several processes', function () {
     await expectEachDoneOnce(ids);
   });
 
-  it('SIGSTOP beyond the lease, then SIGCONT, in the middle of the last transaction: the frozen runner changes nothing', async () => {
-    await kit.sql('create table gates ()');
-    await using frozen = worker();
-    await frozen.seen('ready');
-    const id = await kit.begin({ kind: 'frozen', payload: {} });
-    await frozen.seen('in-effect', { operationId: id });
-    frozen.child.kill('SIGSTOP');
+  sampled(
+    'SIGSTOP beyond the lease, then SIGCONT, in the middle of the last transaction: the frozen runner changes nothing',
+    async () => {
+      await kit.sql('create table gates ()');
+      await using frozen = worker();
+      await frozen.seen('ready');
+      const id = await kit.begin({ kind: 'frozen', payload: {} });
+      await frozen.seen('in-effect', { operationId: id });
+      frozen.child.kill('SIGSTOP');
 
-    await using other = worker();
-    await other.seen('started', { operationId: id, attempt: 2 });
-    await eventually(async () => ((await kit.job(id))!.checkpoint as { by: number }).by === 2 || undefined);
-    frozen.child.kill('SIGCONT');
-    await frozen.seen('left', { outcome: 'lost' });
-    expect((await kit.operation(id)).done).to.equal(false);
-    expect(await kit.effects()).to.deep.equal([]);
-    expect(await kit.job(id)).to.deep.include({ attempt: 2, checkpoint: { by: 2 } });
+      await using other = worker();
+      await other.seen('started', { operationId: id, attempt: 2 });
+      await eventually(async () => ((await kit.job(id))!.checkpoint as { by: number }).by === 2 || undefined);
+      frozen.child.kill('SIGCONT');
+      await frozen.seen('left', { outcome: 'lost' });
+      expect((await kit.operation(id)).done).to.equal(false);
+      expect(await kit.effects()).to.deep.equal([]);
+      expect(await kit.job(id)).to.deep.include({ attempt: 2, checkpoint: { by: 2 } });
 
-    await kit.sql('insert into gates default values');
-    await expectEachDoneOnce([id]);
-  });
+      await kit.sql('insert into gates default values');
+      await expectEachDoneOnce([id]);
+    },
+  );
 
-  it('SIGSTOP while it works, and SIGCONT when the operation is done: nothing changes any more', async () => {
+  sampled('SIGSTOP while it works, and SIGCONT when the operation is done: nothing changes any more', async () => {
     await using frozen = worker();
     await frozen.seen('ready');
     const id = await kit.begin({ kind: 'short', payload: { ms: 100 } });
@@ -187,7 +178,7 @@ describe('Operations over several processes', function () {
     await expectEachDoneOnce([id]);
   });
 
-  it('PostgreSQL restarted under load: what was acknowledged is done, each effect exactly once', async function () {
+  sampled('PostgreSQL restarted under load: what was acknowledged is done, each effect exactly once', async function () {
     const cluster = await testCluster();
     if (cluster === undefined) {
       console.warn('operations.spec.ts: the PostgreSQL of OBRAZ_TEST_DATABASE_URL cannot be restarted by a test');
@@ -218,7 +209,9 @@ describe('Operations over several processes', function () {
       }
     };
     const clients = Promise.all(['a', 'b', 'c', 'd'].map(client));
-    const modes = isLong ? (['fast', 'immediate', 'fast', 'immediate', 'immediate'] as const) : (['fast', 'immediate'] as const);
+    const modes = isLongRun
+      ? (['fast', 'immediate', 'fast', 'immediate', 'immediate'] as const)
+      : (['fast', 'immediate'] as const);
     for (const mode of modes) {
       await delay(700);
       await cluster.restart(mode);
@@ -230,7 +223,7 @@ describe('Operations over several processes', function () {
     console.log(`      ${ids.length} operations through ${modes.length} restarts; ${refused} calls were told to try again`);
   });
 
-  it('a cancellation reaches a handler in another process, by its notification', async () => {
+  sampled('a cancellation reaches a handler in another process, by its notification', async () => {
     await using runner = worker({ bounds: { renewMs: 10_000, leaseMs: 60_000, pollMs: 60_000 } });
     await runner.seen('ready');
     const times: number[] = [];
@@ -247,7 +240,7 @@ describe('Operations over several processes', function () {
     expect(await kit.effects()).to.deep.equal([]);
   });
 
-  it('says how soon work is picked up', async () => {
+  sampled('says how soon work is picked up', async () => {
     const started = new Map<string, number>();
     await using _local = kit.startRunner([
       {

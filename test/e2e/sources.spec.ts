@@ -14,6 +14,7 @@ import { type ConnectProxy, startConnectProxy } from '../support/connect-proxy.t
 import { randomFrom, testSeed } from '../support/images.ts';
 import { Obraz } from '../support/obraz.ts';
 import { type TestDatabase, testDatabase } from '../support/postgres.ts';
+import { sampledIt } from '../support/sampled-it.ts';
 import { rows } from '../support/slow-import.ts';
 import { blobDirectoryOf, openStoredImage } from '../support/stored-image.ts';
 import { type Behaviour, type SeenRequest, startWebServer } from '../support/web-server.ts';
@@ -24,6 +25,8 @@ const secret = 'SignatureThatNobodyMayRead';
 const publicAddress = '198.41.0.4';
 
 type Behaving = Behaviour | ((request: SeenRequest) => Behaviour);
+
+const sampled = sampledIt({ of: 2 });
 
 describe(`imports from all kinds of servers (OBRAZ_TEST_SEED=${testSeed})`, function () {
   this.timeout(180_000);
@@ -92,7 +95,7 @@ describe(`imports from all kinds of servers (OBRAZ_TEST_SEED=${testSeed})`, func
   };
 
   describe('the proxies of the operator', () => {
-    it('carry imports over http and https, to the checked address, and no others', async () => {
+    sampled('carry imports over http and https, to the checked address, and no others', async () => {
       proxyStatus = 200;
       await using plain = await startWebServer({ content });
       behindProxy = plain.port;
@@ -112,7 +115,7 @@ describe(`imports from all kinds of servers (OBRAZ_TEST_SEED=${testSeed})`, func
       expect(proxy.asked).to.have.length(asked);
     });
 
-    it('are asked for nothing that the policy refuses, at the first hop or at the last', async () => {
+    sampled('are asked for nothing that the policy refuses, at the first hop or at the last', async () => {
       const asked = proxy.asked.length;
       const refused = await create('http://10.0.0.1/disk.img').catch((error: unknown) => error);
       expect(refused).to.have.property('code', status.INVALID_ARGUMENT);
@@ -125,7 +128,7 @@ describe(`imports from all kinds of servers (OBRAZ_TEST_SEED=${testSeed})`, func
       expect(proxy.asked).to.have.length(asked + 1);
     });
 
-    it('do not make a certificate of another name or authority good', async () => {
+    sampled('do not make a certificate of another name or authority good', async () => {
       for (const tls of [authority.issue(['localhost']), makeAuthority().issue([publicAddress])]) {
         await using secure = await startWebServer({ content, tls });
         behindProxy = secure.port;
@@ -138,7 +141,7 @@ describe(`imports from all kinds of servers (OBRAZ_TEST_SEED=${testSeed})`, func
     });
   });
 
-  it('reads over https from a server whose authority is in OBRAZ_IMPORT_CA_FILE', async () => {
+  sampled('reads over https from a server whose authority is in OBRAZ_IMPORT_CA_FILE', async () => {
     await using secure = await startWebServer({ content, tls: authority.issue(['localhost']) });
     const operation = await create(secure.url());
     // The name leads to an address of this machine, which only 127.0.0.1/32 opens.
@@ -173,7 +176,7 @@ describe(`imports from all kinds of servers (OBRAZ_TEST_SEED=${testSeed})`, func
     });
   }
 
-  it('stores a RAW file as it comes, without a temporary copy, where the server has no ranges', async () => {
+  sampled('stores a RAW file as it comes, without a temporary copy, where the server has no ranges', async () => {
     let isOpen = false;
     const slowly: Behaviour = { ranges: 'ignored', trickle: { bytes: 64 * 1024, everyMs: 10 } };
     const big = Buffer.concat(Array.from({ length: 4 }, (_, index) => (content.writeUInt32LE(index, 0), Buffer.from(content))));
@@ -188,7 +191,7 @@ describe(`imports from all kinds of servers (OBRAZ_TEST_SEED=${testSeed})`, func
     await expectImported(operation, big);
   });
 
-  it('refuses what its first bytes show at once, however long it is', async () => {
+  sampled('refuses what its first bytes show at once, however long it is', async () => {
     const packed = Buffer.concat([gzipSync('x'), Buffer.alloc(64 * MiB, 1)]);
     const behaviour: Behaviour = { ranges: 'ignored', trickle: { bytes: 256 * 1024, everyMs: 20 } };
     await using web = await startWebServer({ content: packed, behaviour });
@@ -254,7 +257,7 @@ describe(`imports from all kinds of servers (OBRAZ_TEST_SEED=${testSeed})`, func
   }
 
   for (const algorithm of ['sha256', 'sha512'] as const) {
-    it(`takes #${algorithm}= for what the file must hash to, and tells both when it does not`, async () => {
+    sampled(`takes #${algorithm}= for what the file must hash to, and tells both when it does not`, async () => {
       const hex = createHash(algorithm).update(content).digest('hex');
       await using web = await startWebServer({
         content,
@@ -269,7 +272,7 @@ describe(`imports from all kinds of servers (OBRAZ_TEST_SEED=${testSeed})`, func
     });
   }
 
-  it('keeps a signed URL in the row of the job alone, and forgets it however the import ends', async () => {
+  sampled('keeps a signed URL in the row of the job alone, and forgets it however the import ends', async () => {
     for (const ending of ['cancelled', 'failed', 'done'] as const) {
       let isOpen = false;
       const slowly: Behaviour = { trickle: { bytes: 16 * 1024, everyMs: 20 }, breakAfterBytes: MiB };

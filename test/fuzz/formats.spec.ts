@@ -23,7 +23,7 @@ const limits = { maxSizeBytes: 2 ** 42, maxTableBytes: 2 ** 20 };
 const maxReadBytes = 32 * 2 ** 20;
 const KiB = 1024;
 const fuzzMs = Number(process.env['OBRAZ_TEST_FUZZ_MS'] ?? 0);
-const files = isLongRun ? 15_000 : 1_000;
+const files = isLongRun ? 10_000 : 400;
 /** A comparison takes two processes, a file alone a few milliseconds. */
 const compareEvery = 12;
 /** A walk and a read of a small file: what takes longer hangs, or as good as. */

@@ -11,7 +11,7 @@ import { isLongRun, randomFrom, scratchPath, testSeed } from '../support/images.
 import { mutate } from '../support/mutations.ts';
 
 const fuzzMs = Number(process.env['OBRAZ_TEST_FUZZ_MS'] ?? 0);
-const rounds = isLongRun ? 8_000 : 1_000;
+const rounds = isLongRun ? 8_000 : 500;
 
 /** Runs `round` so often, or for so long; what it fails with is kept with its bytes. */
 async function fuzz(round: (random: () => number) => { bytes: Uint8Array; check: () => void }): Promise<void> {

@@ -10,7 +10,7 @@ import { makeSparse, type SparseRecipe } from './sparse-recipes.ts';
 const limits = { maxSizeBytes: 2 ** 42, maxTableBytes: 2 ** 20 };
 
 export function describeComparedWithQemu(format: Format, matrix: SparseRecipe[]): void {
-  const recipes = isLongRun ? matrix : sampleOf(matrix, 16, testSeed);
+  const recipes = isLongRun ? matrix : sampleOf(matrix, 8, testSeed);
   describe(`${format} as qemu-img writes it (${recipes.length} of ${matrix.length} images, OBRAZ_TEST_SEED=${testSeed})`, () => {
     before(function () {
       requireQemuImg(this);

@@ -15,8 +15,10 @@ import { canEnter } from '../../../../src/db/embedded/server-user.ts';
 import { run } from '../../../../src/platform/child-process.ts';
 import { exists } from '../../../../src/platform/durable-file.ts';
 import { StartError } from '../../../../src/platform/start-error.ts';
+import { testSeed } from '../../../support/images.ts';
 import { removeDataFolder } from '../../../support/postgres.ts';
 import { Program, type ProgramOptions } from '../../../support/programs.ts';
+import { sampledIt } from '../../../support/sampled-it.ts';
 
 const isRoot = process.getuid!() === 0;
 const stranger = { uid: 54_321, gid: 54_321 };
@@ -93,7 +95,9 @@ const failure = (starting: Promise<EmbeddedPostgres>): Promise<Error> =>
     (error: Error) => error,
   );
 
-describe('startEmbeddedPostgres', function () {
+const sampled = sampledIt({ of: 3 });
+
+describe(`startEmbeddedPostgres (OBRAZ_TEST_SEED=${testSeed})`, function () {
   this.timeout(120_000);
   let parent: string;
   let dataDir: string;
@@ -192,7 +196,7 @@ describe('startEmbeddedPostgres', function () {
       );
     });
 
-    it('writes to the disk before it answers, unless a test says otherwise', async () => {
+    sampled('writes to the disk before it answers, unless a test says otherwise', async () => {
       await using database = await start({ durable: true });
       const [settings] = await query(
         database.url,
@@ -202,7 +206,7 @@ describe('startEmbeddedPostgres', function () {
       expect(settings).to.deep.equal({ fsync: 'on', commit: 'on', pages: 'on' });
     });
 
-    it('keeps its data from start to start, its own PostgreSQL settings too', async () => {
+    sampled('keeps its data from start to start, its own PostgreSQL settings too', async () => {
       {
         await using database = await start();
         await query(database.url, 'create table kept as select 7 as n');
@@ -215,7 +219,7 @@ describe('startEmbeddedPostgres', function () {
       expect(warnings).to.deep.equal([]);
     });
 
-    it('leaves nothing behind when it is stopped', async () => {
+    sampled('leaves nothing behind when it is stopped', async () => {
       const database = await start();
       const { pid } = database;
       await Promise.all([database[Symbol.asyncDispose](), database[Symbol.asyncDispose]()]);
@@ -232,7 +236,7 @@ describe('startEmbeddedPostgres', function () {
       await (await start())[Symbol.asyncDispose]();
     });
 
-    it('has its socket in a temporary folder when the data folder is deep, and takes the folder away', async () => {
+    sampled('has its socket in a temporary folder when the data folder is deep, and takes the folder away', async () => {
       await fresh('a-name-of-many-characters-'.repeat(6));
       const killed = await serve(dataDir);
       const left = decodeURIComponent(new URL(killed.url).hostname);
@@ -246,14 +250,14 @@ describe('startEmbeddedPostgres', function () {
       expect(await exists(database.connection.host)).to.equal(false);
     });
 
-    it('works with names that need quoting', async () => {
+    sampled('works with names that need quoting', async () => {
       dataDir = path.join(parent, 'it\'s 100% \\ "ü" [x]:@?#');
       await mkdir(dataDir);
       await using database = await start();
       expect(await query(database.url, 'select current_user as role')).to.deep.equal([{ role: 'obraz' }]);
     });
 
-    it('bounds its log', async () => {
+    sampled('bounds its log', async () => {
       const log = path.join(dataDir, 'postgres/postgres.log');
       await writeFile(log, 'x'.repeat(9 * 1024 * 1024));
       await using _database = await start();
@@ -264,7 +268,7 @@ describe('startEmbeddedPostgres', function () {
 
   describe('restart', () => {
     for (const mode of ['fast', 'immediate'] as const) {
-      it(`comes back with what was committed (${mode})`, async () => {
+      sampled(`comes back with what was committed (${mode})`, async () => {
         await using database = await start();
         let failed = false;
         void database.failed.then(() => (failed = true));
@@ -277,7 +281,7 @@ describe('startEmbeddedPostgres', function () {
       });
     }
 
-    it('tells of a server that ended though nobody stopped it, and can be disposed of then', async () => {
+    sampled('tells of a server that ended though nobody stopped it, and can be disposed of then', async () => {
       await using database = await start();
       process.kill(database.pid, 'SIGKILL');
       expect((await database.failed).message)
@@ -287,7 +291,7 @@ describe('startEmbeddedPostgres', function () {
   });
 
   describe('after a crash', () => {
-    it('the watcher stops the server when the service is killed', async () => {
+    sampled('the watcher stops the server when the service is killed', async () => {
       const { program, pid } = await serve(dataDir);
       expect(await isPostmaster(pid, cluster)).to.equal(true);
       await program.kill();
@@ -295,7 +299,7 @@ describe('startEmbeddedPostgres', function () {
       await (await start())[Symbol.asyncDispose]();
     });
 
-    it('a server that lives on is found and stopped, and its data is there', async () => {
+    sampled('a server that lives on is found and stopped, and its data is there', async () => {
       const killed = await serve(dataDir);
       await query(killed.url, 'create table kept as select 7 as n');
       await orphan(killed);
@@ -306,7 +310,7 @@ describe('startEmbeddedPostgres', function () {
       expect(await query(database.url, 'select n from kept')).to.deep.equal([{ n: 7 }]);
     });
 
-    it('a server that was stopped (SIGSTOP) and lives on is found, too', async () => {
+    sampled('a server that was stopped (SIGSTOP) and lives on is found, too', async () => {
       const killed = await serve(dataDir);
       await orphan(killed);
       process.kill(killed.pid, 'SIGSTOP');
@@ -314,7 +318,7 @@ describe('startEmbeddedPostgres', function () {
       expect(await isPostmaster(killed.pid, cluster)).to.equal(false);
     });
 
-    it('a server whose data folder has been moved is found, too', async () => {
+    sampled('a server whose data folder has been moved is found, too', async () => {
       const killed = await serve(dataDir);
       await orphan(killed);
       await rename(dataDir, `${dataDir}-moved`);
@@ -323,7 +327,7 @@ describe('startEmbeddedPostgres', function () {
       expect(await isPostmaster(killed.pid, path.join(dataDir, 'postgres/data'))).to.equal(false);
     });
 
-    it('a killed server is no obstacle: recovery brings back what was committed', async () => {
+    sampled('a killed server is no obstacle: recovery brings back what was committed', async () => {
       const killed = await serve(dataDir);
       await query(killed.url, 'create table kept as select 7 as n');
       await orphan(killed);
@@ -332,7 +336,7 @@ describe('startEmbeddedPostgres', function () {
       expect(await query(database.url, 'select n from kept')).to.deep.equal([{ n: 7 }]);
     });
 
-    it('a process that has the old id by now is left alone: an innocent one', async () => {
+    sampled('a process that has the old id by now is left alone: an innocent one', async () => {
       await using bystander = new Program("console.log('here'); setInterval(() => {}, 60_000);", []);
       await bystander.says('here');
       await writeFile(path.join(cluster, 'postmaster.pid'), `${bystander.child.pid}\n${cluster}\n1\n5432\n/x\n\n1 1\nready   \n`);
@@ -340,7 +344,7 @@ describe('startEmbeddedPostgres', function () {
       expect(bystander.running).to.equal(true);
     });
 
-    it('a process that has the old id by now is left alone: the server of another data folder', async () => {
+    sampled('a process that has the old id by now is left alone: the server of another data folder', async () => {
       const other = path.join(parent, 'other');
       await run('cp', ['-a', used, other], { timeoutMs: 60_000 });
       await using neighbour = await start({ dataDir: other });
@@ -349,14 +353,14 @@ describe('startEmbeddedPostgres', function () {
       expect(await query(neighbour.url, 'select 1 as n')).to.deep.equal([{ n: 1 }]);
     });
 
-    it('an empty or broken pid file is no obstacle', async () => {
+    sampled('an empty or broken pid file is no obstacle', async () => {
       for (const text of ['', 'x\n', '-1\n', '0\n', '1\n', '99999999999999\n']) {
         await writeFile(path.join(cluster, 'postmaster.pid'), text);
         await (await start())[Symbol.asyncDispose]();
       }
     });
 
-    it('a first start that was killed at any moment leaves no half cluster', async () => {
+    sampled('a first start that was killed at any moment leaves no half cluster', async () => {
       const delaysMs = process.env['OBRAZ_TEST_LONG'] === undefined ? [350] : [150, 250, 350, 450, 550, 650, 800, 1000, 1500];
       for (const delayMs of [0, ...delaysMs]) {
         await fresh(`killed-after-${delayMs}`);
@@ -384,7 +388,7 @@ describe('startEmbeddedPostgres', function () {
       return error.message;
     };
 
-    it('a second server on a data folder in use', async () => {
+    sampled('a second server on a data folder in use', async () => {
       const { program, url } = await serve(dataDir);
       await using _ = program;
       expect(await refused())
@@ -393,7 +397,7 @@ describe('startEmbeddedPostgres', function () {
       expect(await query(url, 'select 1 as n')).to.deep.equal([{ n: 1 }]);
     });
 
-    it('a cluster of another major version', async () => {
+    sampled('a cluster of another major version', async () => {
       await writeFile(path.join(cluster, 'PG_VERSION'), '17\n');
       expect(await refused())
         .to.contain('is of PostgreSQL 17')
@@ -401,25 +405,25 @@ describe('startEmbeddedPostgres', function () {
         .and.contain('pg_dump');
     });
 
-    it('a folder that is no cluster', async () => {
+    sampled('a folder that is no cluster', async () => {
       await fresh('first');
       await mkdir(cluster, { recursive: true });
       expect(await refused()).to.contain('is not a PostgreSQL cluster');
     });
 
-    it('a cluster whose password is gone', async () => {
+    sampled('a cluster whose password is gone', async () => {
       await rm(path.join(dataDir, 'postgres/password'));
       expect(await refused()).to.contain('password');
     });
 
-    it('a cluster that does not start, showing the end of its log', async () => {
+    sampled('a cluster that does not start, showing the end of its log', async () => {
       await writeFile(path.join(dataDir, 'postgres/postgresql.local.conf'), 'no_such_setting = 1\n', { mode: 0o644 });
       expect(await refused())
         .to.contain('no_such_setting')
         .and.contain('postgres.log');
     });
 
-    it('a cluster of another user', async function () {
+    sampled('a cluster of another user', async function () {
       if (!isRoot) return skipWithoutRoot(this);
       await chown(path.join(dataDir, 'postgres'), stranger.uid, stranger.gid);
       expect(await refused())
@@ -430,7 +434,7 @@ describe('startEmbeddedPostgres', function () {
 
   describe('when it is abandoned', () => {
     for (const delayMs of [0, 100, 300, 700]) {
-      it(`ends what it has started, after ${delayMs} ms`, async () => {
+      sampled(`ends what it has started, after ${delayMs} ms`, async () => {
         await fresh('first');
         const reason = new Error('enough');
         const controller = new AbortController();
@@ -445,7 +449,7 @@ describe('startEmbeddedPostgres', function () {
       });
     }
 
-    it('does not begin when it is abandoned before', async () => {
+    sampled('does not begin when it is abandoned before', async () => {
       await fresh('first');
       expect((await failure(start({ signal: AbortSignal.abort(new Error('enough')) }))).message).to.equal('enough');
       expect(await readdir(dataDir)).to.deep.equal([]);
@@ -457,14 +461,14 @@ describe('startEmbeddedPostgres', function () {
       if (!isRoot) skipWithoutRoot(this);
     });
 
-    it('runs as another user, whose group may pass through the data folder and see nothing', async () => {
+    sampled('runs as another user, whose group may pass through the data folder and see nothing', async () => {
       await using database = await start();
       expect((await stat(cluster)).uid).not.to.equal(0);
       expect((await stat(`/proc/${database.pid}`).catch(() => stat(cluster))).uid).to.equal((await stat(cluster)).uid);
       expect((await stat(dataDir)).mode & 0o777).to.equal(0o710);
     });
 
-    it('works under any umask', async () => {
+    sampled('works under any umask', async () => {
       await fresh('first');
       const umask = process.umask(0o077);
       try {
@@ -474,43 +478,46 @@ describe('startEmbeddedPostgres', function () {
       }
     });
 
-    it('keeps the cluster outside when a parent is closed, says where, and never mistakes an old one for its own', async () => {
-      await fresh('first');
-      await chmod(parent, 0o700);
-      {
-        await using database = await start();
-        await query(database.url, 'create table kept as select 7 as n');
-      }
-      const home = (await readFile(locationFile(dataDir), 'utf8')).trim();
-      expect(path.dirname(home)).to.equal(outsideFolder);
-      expect((await stat(dataDir)).mode & 0o777, 'nothing is opened in vain').to.equal(0o700);
-      {
-        await using database = await start();
-        expect(await query(database.url, 'select n from kept')).to.deep.equal([{ n: 7 }]);
-        const copy = path.join(parent, 'copy');
-        await mkdir(copy);
-        await writeFile(locationFile(copy), `${home}\n`);
-        expect((await failure(start({ dataDir: copy }))).message).to.contain('a copy of this data folder');
-      }
-      const old = `${dataDir}-old`;
-      await rename(dataDir, old);
-      await mkdir(dataDir, { mode: 0o700 });
-      try {
-        await using database = await start();
-        expect((await query<{ kept: unknown }>(database.url, "select to_regclass('kept') as kept"))[0]!.kept).to.equal(null);
-      } finally {
-        await removeDataFolder(old);
-      }
-    });
+    sampled(
+      'keeps the cluster outside when a parent is closed, says where, and never mistakes an old one for its own',
+      async () => {
+        await fresh('first');
+        await chmod(parent, 0o700);
+        {
+          await using database = await start();
+          await query(database.url, 'create table kept as select 7 as n');
+        }
+        const home = (await readFile(locationFile(dataDir), 'utf8')).trim();
+        expect(path.dirname(home)).to.equal(outsideFolder);
+        expect((await stat(dataDir)).mode & 0o777, 'nothing is opened in vain').to.equal(0o700);
+        {
+          await using database = await start();
+          expect(await query(database.url, 'select n from kept')).to.deep.equal([{ n: 7 }]);
+          const copy = path.join(parent, 'copy');
+          await mkdir(copy);
+          await writeFile(locationFile(copy), `${home}\n`);
+          expect((await failure(start({ dataDir: copy }))).message).to.contain('a copy of this data folder');
+        }
+        const old = `${dataDir}-old`;
+        await rename(dataDir, old);
+        await mkdir(dataDir, { mode: 0o700 });
+        try {
+          await using database = await start();
+          expect((await query<{ kept: unknown }>(database.url, "select to_regclass('kept') as kept"))[0]!.kept).to.equal(null);
+        } finally {
+          await removeDataFolder(old);
+        }
+      },
+    );
 
-    it('says so when the cluster outside is gone', async () => {
+    sampled('says so when the cluster outside is gone', async () => {
       await writeFile(locationFile(dataDir), `${outsideFolder}/gone\n`);
       expect((await failure(start())).message)
         .to.contain(`lies in ${outsideFolder}/gone`)
         .and.contain('is gone');
     });
 
-    it('says so when the cluster inside cannot be reached any more, and makes no second one', async () => {
+    sampled('says so when the cluster inside cannot be reached any more, and makes no second one', async () => {
       await chmod(parent, 0o700);
       expect((await failure(start())).message)
         .to.contain('cannot be reached')
@@ -518,7 +525,7 @@ describe('startEmbeddedPostgres', function () {
       expect(await exists(locationFile(dataDir))).to.equal(false);
     });
 
-    it('works for an ordinary user as well', async function () {
+    sampled('works for an ordinary user as well', async function () {
       const nobody = await idOfNobody();
       if (nobody === undefined || !(await canEnter(import.meta.dirname, { ...nobody, name: 'nobody' }))) {
         console.warn('SKIPPED: there is no ordinary user who can reach this tree');
@@ -537,7 +544,7 @@ describe('startEmbeddedPostgres', function () {
       expect((await failure(start())).message).to.contain(`made by the user with uid ${nobody.uid >>> 0}`);
     });
 
-    it('tells a user who has no name to get one', async function () {
+    sampled('tells a user who has no name to get one', async function () {
       if (!(await canEnter(import.meta.dirname, { ...stranger, name: 'stranger' }))) {
         console.warn('SKIPPED: an ordinary user cannot reach this tree');
         return this.skip();

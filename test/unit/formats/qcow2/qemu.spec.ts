@@ -18,7 +18,7 @@ import { describeRecipe, makeQcow2, qcow2Matrix } from '../../../support/qcow2-r
 
 const limits = { maxSizeBytes: 2 ** 42, maxTableBytes: 64 * 2 ** 20 };
 const matrix = qcow2Matrix();
-const recipes = isLongRun ? matrix : sampleOf(matrix, 40, testSeed);
+const recipes = isLongRun ? matrix : sampleOf(matrix, 20, testSeed);
 
 describe(`Qcow2 as qemu-img writes it (${recipes.length} of ${matrix.length} images, OBRAZ_TEST_SEED=${testSeed})`, () => {
   before(function () {
