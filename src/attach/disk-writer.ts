@@ -23,6 +23,7 @@ import { openLayerView } from '../storage/layer-view.ts';
 import type { Storage } from '../storage/open.ts';
 import { OverlayFailedError, OverlayFullError } from '../storage/overlay/errors.ts';
 import { createGeneration, type OpenGeneration } from '../storage/overlay/generation.ts';
+import { logHeaderBytes } from '../storage/overlay/log-format.ts';
 import type { WritableOverlay } from '../storage/overlay/writable-overlay.ts';
 import { asDeviceError } from './device-errors.ts';
 import type { GenerationFiles, GenerationKey } from './generation-files.ts';
@@ -339,10 +340,13 @@ export class DiskWriter implements BlockDevice {
       const { diskId, lease } = this;
       // A begin whose client has gone may still be under way.
       await this.#beginning?.catch(() => {});
-      const isEmpty = this.#overlay.openIsEmpty;
+      let isEmpty = false;
       let isSettled = false;
       try {
-        const { lengthBytes } = await this.#overlay.finish();
+        const { lengthBytes, failure } = await this.#overlay.finish();
+        if (failure !== undefined)
+          log.warn({ diskId, lengthBytes, err: failure }, 'of a log that failed only what was synced counts');
+        isEmpty = lengthBytes === logHeaderBytes;
         await this.#throughOutages(() => this.#transaction((em) => this.#leave(em, isEmpty, lengthBytes)));
         isSettled = true;
       } catch (error) {

@@ -2,7 +2,9 @@
 // prove. Only generations of this machine, and only when no session of this process writes them: the lock of the data folder says that no
 // other process does.
 import type { EntityManager } from '@mikro-orm/postgresql';
+import { TransientError } from '../platform/errors.ts';
 import type { Log } from '../platform/log.ts';
+import { OverlayFailedError, OverlayFullError } from '../storage/overlay/errors.ts';
 import { recoverGeneration } from '../storage/overlay/generation.ts';
 import type { GenerationFiles } from './generation-files.ts';
 import { type GenerationRow, generationsOf, lockDiskRow, sealAbandoned } from './generation-queries.ts';
@@ -16,7 +18,7 @@ export interface SettleParts {
   log: Log;
 }
 
-/** In the disk's turn. @throws DomainError DATA_LOSS when a log is missing or damaged. */
+/** In the disk's turn. @throws DomainError DATA_LOSS when a log is missing or damaged; TransientError when it cannot be made durable. */
 export async function settleDisk(parts: SettleParts, diskId: string, signal?: AbortSignal): Promise<void> {
   for (const row of await generationsOf(parts.fork(), diskId)) {
     if (isAbandoned(parts, row)) await settle(parts, row, signal);
@@ -28,7 +30,10 @@ export const isAbandoned = ({ machineId, isWriting }: SettleParts, row: Generati
 
 async function settle(parts: SettleParts, row: GenerationRow, signal: AbortSignal | undefined): Promise<void> {
   const { fork, files, machineId, log } = parts;
-  await using recovered = await recoverGeneration(files.of(row), row, signal);
+  await using recovered = await recoverGeneration(files.of(row), row, signal).catch((error: unknown) => {
+    const isOfTheWorld = error instanceof OverlayFailedError || error instanceof OverlayFullError;
+    throw isOfTheWorld ? new TransientError(`Disk ${row.diskId}: ${error.message}`, { cause: error }) : error;
+  });
   const { lengthBytes } = recovered;
   await fork().transactional(async (em) => {
     await lockDiskRow(em, row.diskId);

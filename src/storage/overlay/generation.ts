@@ -14,7 +14,7 @@ import {
   writeAsMuch,
 } from '../drivers/local/file-calls.ts';
 import { codeOf, isMissing } from '../drivers/local/file-errors.ts';
-import { LogDamagedError } from './errors.ts';
+import { LogDamagedError, OverlayFailedError } from './errors.ts';
 import type { GenerationIndex } from './generation-index.ts';
 import { readError, writeError } from './log-file.ts';
 import { type LogHeader, encodeLogHeader, logHeaderBytes, parseLogHeader } from './log-format.ts';
@@ -83,35 +83,60 @@ export function openSealedGeneration(
   lengthBytes: number,
   signal?: AbortSignal,
 ): Promise<Generation> {
-  return withFile(file, name, async (descriptor, header, sizeBytes) => {
+  return withFile(file, name, fs.constants.O_RDONLY, async (descriptor, header, sizeBytes) => {
     if (sizeBytes < lengthBytes) throw new LogDamagedError(name, `it has ${sizeBytes} bytes of ${lengthBytes}`);
     return { index: await replaySealed({ name, descriptor, header, lengthBytes, signal }), lengthBytes };
   });
 }
 
 /**
- * Opens the log of a writer that died, or was fenced off and may come back: reads all of it, finds its end (the first record that is
- * torn or does not follow), syncs it. Its `lengthBytes` is what to seal it at; the file is not changed, and what the old writer still
- * appends lies beyond.
+ * Opens the log of a writer that died, or was fenced off: reads all of it, finds its end (the first record that is torn or does not
+ * follow), and makes it durable. Its `lengthBytes` is what to seal it at; what lies behind that is left as it is.
  * @throws DomainError DATA_LOSS when the file is missing or of another disk, or when bytes are damaged that were synced before (a
- *   later record proves it).
+ *   later record proves it). OverlayFailedError, OverlayFullError when it cannot be made durable: nothing of it may be sealed then.
  */
 export function recoverGeneration(file: string, name: GenerationName, signal?: AbortSignal): Promise<Generation> {
-  return withFile(file, name, async (descriptor, header, sizeBytes) => {
+  return withFile(file, name, fs.constants.O_RDWR, async (descriptor, header, sizeBytes) => {
     const options: ReplayOptions = { name, descriptor, header, lengthBytes: sizeBytes, signal };
     const recovered = await replayUnsealed(options);
-    // What a killed writer left in memory only is sealed too, so it must last.
-    await dataSync(descriptor);
-    return recovered;
+    const { lengthBytes, provenBytes } = recovered;
+    if (provenBytes === lengthBytes) return recovered;
+    // A sync counts for what is dirty alone. What an earlier sync failed to write may be clean in memory, and not on the disk: so it is
+    // written again, and looked at again, since what was only in memory may have gone meanwhile.
+    await writeAgain(descriptor, provenBytes, lengthBytes, signal);
+    try {
+      await dataSync(descriptor);
+    } catch (error) {
+      throw new OverlayFailedError('syncing the log of a disk failed', { cause: error });
+    }
+    return replayUnsealed({ ...options, lengthBytes }, provenBytes);
   });
 }
+
+async function writeAgain(descriptor: number, from: number, end: number, signal: AbortSignal | undefined): Promise<void> {
+  const buffer = Buffer.allocUnsafeSlow(Math.min(writtenAgainBytes, end - from));
+  for (let position = from; position < end;) {
+    signal?.throwIfAborted();
+    const piece = buffer.subarray(0, Math.min(buffer.length, end - position));
+    const count = await readVectorsFully(descriptor, [piece], position).catch((error: unknown) => {
+      throw readError(error);
+    });
+    const { error } = await writeAsMuch(descriptor, [piece.subarray(0, count)], position);
+    if (error !== undefined) throw writeError(error);
+    if (count < piece.length) return;
+    position += count;
+  }
+}
+
+const writtenAgainBytes = 1024 * 1024;
 
 async function withFile(
   file: string,
   name: GenerationName,
+  flags: number,
   replay: (descriptor: number, header: LogHeader, sizeBytes: number) => Promise<{ index: GenerationIndex; lengthBytes: number }>,
 ): Promise<Generation> {
-  const descriptor = await openFile(file, fs.constants.O_RDONLY, 0).catch((error: unknown) => {
+  const descriptor = await openFile(file, flags, 0).catch((error: unknown) => {
     throw isMissing(error) ? new LogDamagedError(name, 'its file is missing') : readError(error);
   });
   try {

@@ -162,6 +162,15 @@ export class OpenLog implements OpenGeneration {
     this.#durableBytes = length;
   }
 
+  /**
+   * After the last append: the length to seal the log at, with what failed it, if anything did. Without a failure all of it is synced.
+   * With one only what was known to be durable before counts: of the rest nobody knows whether it is on the disk, whatever can be read.
+   */
+  async conclude(): Promise<{ lengthBytes: number; failure: OverlayFailedError | undefined }> {
+    await this.sync().catch(() => undefined);
+    return { lengthBytes: this.#durableBytes, failure: this.#failure };
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#failure ??= new OverlayFailedError('the log is closed');
     await this.#syncing?.running.catch(() => undefined);

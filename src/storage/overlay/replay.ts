@@ -40,19 +40,29 @@ export interface ReplayOptions {
 /** @throws LogDamagedError unless records fill the log up to its length. */
 export async function replaySealed(options: ReplayOptions): Promise<GenerationIndex> {
   const index = new GenerationIndex();
-  const { end } = await replay(options, index, false);
+  const { end } = await replay(options, index, Infinity);
   if (end !== options.lengthBytes) throw new LogDamagedError(options.name, `its record at ${end} is not whole`);
   return index;
 }
 
-/** Finds the end of a log that nobody sealed. @throws LogDamagedError when a header is not whole that was durable. */
-export async function replayUnsealed(options: ReplayOptions): Promise<{ index: GenerationIndex; lengthBytes: number }> {
+export interface Recovered {
+  index: GenerationIndex;
+  lengthBytes: number;
+  /** Of that, what a later record says to have been synced. */
+  provenBytes: number;
+}
+
+/**
+ * Finds the end of a log that nobody sealed. @param verifyFrom payload before this position is not looked at.
+ * @throws LogDamagedError when a header is not whole that was durable.
+ */
+export async function replayUnsealed(options: ReplayOptions, verifyFrom = 0): Promise<Recovered> {
   const index = new GenerationIndex();
-  const { end, torn } = await replay(options, index, true);
-  if (torn !== undefined) return { index: await replaySealed({ ...options, lengthBytes: torn }), lengthBytes: torn };
+  const { end, torn, provenBytes } = await replay(options, index, verifyFrom);
+  if (torn !== undefined) return { index: await replaySealed({ ...options, lengthBytes: torn }), lengthBytes: torn, provenBytes };
   const durable = end === options.lengthBytes ? 0 : await durableBeyond(options, end);
   if (durable > end) throw new LogDamagedError(options.name, `its record at ${end} is not whole, and was synced`);
-  return { index, lengthBytes: end };
+  return { index, lengthBytes: end, provenBytes };
 }
 
 /**
@@ -62,11 +72,12 @@ export async function replayUnsealed(options: ReplayOptions): Promise<{ index: G
 async function replay(
   options: ReplayOptions,
   index: GenerationIndex,
-  verifies: boolean,
-): Promise<{ end: number; torn: number | undefined }> {
+  verifyFrom: number,
+): Promise<{ end: number; torn: number | undefined; provenBytes: number }> {
   const file = new Window(options);
   let suspects: { at: number; end: number }[] = [];
   let position = logHeaderBytes;
+  let provenBytes = logHeaderBytes;
   let chain = options.header.check;
   for (let sequence = 0; ; sequence += 1) {
     options.signal?.throwIfAborted();
@@ -75,19 +86,20 @@ async function replay(
     const follows = record !== undefined && record.sequence === sequence && record.chain === chain;
     const end = follows ? position + recordBytes(record) : Infinity;
     if (!follows || end > options.lengthBytes) break;
+    provenBytes = Math.max(provenBytes, record.durableBytes);
     if (suspects.length > 0) suspects = suspects.filter((suspect) => suspect.end > record.durableBytes);
     const first = record.offset / sectorBytes;
     if (record.kind === recordKind.data) {
       const checks = await checksAt(file, position, record);
       if (checks === undefined) break;
       const payload = position + recordPrefixBytes(checks.length);
-      if (verifies && !(await isWhole(file, payload, checks))) suspects.push({ at: position, end });
+      if (position >= verifyFrom && !(await isWhole(file, payload, checks))) suspects.push({ at: position, end });
       index.setData(first, payload, checks);
     } else index.setZeros(first, record.lengthBytes / sectorBytes, record.kind === recordKind.trimmed);
     chain = record.check;
     position = end;
   }
-  return { end: position, torn: suspects[0]?.at };
+  return { end: position, torn: suspects[0]?.at, provenBytes };
 }
 
 /** The table of a record of data; undefined when it does not match. */

@@ -91,9 +91,10 @@ export interface WritableOverlay extends AsyncDisposable {
 
   /**
    * Stops taking writes, waits for those under way, syncs, and answers the length to seal the open generation at; the overlay
-   * stays readable until it is disposed. @throws OverlayFailedError when the sync fails.
+   * stays readable until it is disposed. When a write or a sync of the log fails, or has failed before, that is the length which was
+   * known to be durable (all that a flush acknowledged lies in it), and `failure` says what failed.
    */
-  finish(): Promise<{ lengthBytes: number }>;
+  finish(): Promise<{ lengthBytes: number; failure: OverlayFailedError | undefined }>;
 
   // Disposing waits for requests under way and closes the files, without a sync.
 }
@@ -269,11 +270,10 @@ class Overlay implements WritableOverlay {
     for (const generation of dropped) await generation[Symbol.asyncDispose]();
   }
 
-  async finish(): Promise<{ lengthBytes: number }> {
+  async finish(): Promise<{ lengthBytes: number; failure: OverlayFailedError | undefined }> {
     this.#ended ??= new OverlayFailedError('the disk takes no more writes');
     await this.#changed();
-    await this.open.sync();
-    return { lengthBytes: this.open.lengthBytes };
+    return this.open.conclude();
   }
 
   /** Resolves when no change is under way; none begins any more. */

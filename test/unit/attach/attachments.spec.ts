@@ -4,6 +4,7 @@ import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import type { EntityManager } from '@mikro-orm/postgresql';
 import { expect } from 'chai';
 import { Attachments } from '../../../src/attach/attachments.ts';
 import { captureTargets } from '../../../src/attach/capture-targets.ts';
@@ -25,6 +26,7 @@ import { Turns } from '../../../src/platform/turns.ts';
 import { parsePageAddress } from '../../../src/storage/address.ts';
 import { openLayerView } from '../../../src/storage/layer-view.ts';
 import { openStorage, type Storage } from '../../../src/storage/open.ts';
+import { FailingSyncs } from '../../support/failing-syncs.ts';
 import { eventually } from '../../support/attached-disk.ts';
 import { insertDisk } from '../../support/disk-rows.ts';
 import { randomFrom, testSeed } from '../../support/images.ts';
@@ -66,11 +68,19 @@ describe(`attachments (OBRAZ_TEST_SEED=${testSeed})`, function () {
     open(diskId: string): Promise<BlockDevice>;
   }
 
+  interface MachineOptions {
+    targets?: CaptureTargets;
+    /** False: nothing is settled or committed but by an opening. */
+    settles?: boolean;
+    /** For sessions alone. */
+    forkOfSessions?: () => EntityManager;
+  }
+
   /** All that a process has of it. */
   async function machine(
     machineId: string,
     bounds: Partial<WriterBounds> = {},
-    targets: CaptureTargets = captureTargets(fork, storage),
+    { targets = captureTargets(fork, storage), settles = true, forkOfSessions = fork }: MachineOptions = {},
   ): Promise<Machine> {
     const stack = new AsyncDisposableStack();
     const own = path.join(folder, machineId);
@@ -83,10 +93,21 @@ describe(`attachments (OBRAZ_TEST_SEED=${testSeed})`, function () {
     let settlement: Settlement | undefined;
     const onSealed = () => settlement?.soon();
     const attachments = stack.use(
-      new Attachments({ fork, storage, files, machineId, turns, log, onSealed, bounds, renewMs: 100, recheckMs: 100 }),
+      new Attachments({
+        fork: forkOfSessions,
+        storage,
+        files,
+        machineId,
+        turns,
+        log,
+        onSealed,
+        bounds,
+        renewMs: 100,
+        recheckMs: 100,
+      }),
     );
     const shared = { fork, files, machineId, isWriting: attachments.isWriting, log, attachments, turns };
-    settlement = stack.use(new Settlement({ ...shared, operations, bell, subjectId, intervalMs: 200 }));
+    if (settles) settlement = stack.use(new Settlement({ ...shared, operations, bell, subjectId, intervalMs: 200 }));
     const admissions = new Admissions({ fork });
     const handler = commitJob({
       ...shared,
@@ -94,10 +115,10 @@ describe(`attachments (OBRAZ_TEST_SEED=${testSeed})`, function () {
       admission: (writer) => admissions.of(writer),
       targets,
       commitTurns: new Turns(),
-      onCommitting: settlement.committing,
+      onCommitting: (...committing) => settlement?.committing(...committing),
     });
     const runner = stack.use(new Runner({ fork, bell, handlers: [handler], concurrency: 2, log: memory, bounds: shortBounds }));
-    runner.start();
+    if (settles) runner.start();
     return {
       attachments,
       folder: path.join(own, 'generations', 'installation'),
@@ -157,7 +178,7 @@ describe(`attachments (OBRAZ_TEST_SEED=${testSeed})`, function () {
       `update jobs set attempt = 1, lease_owner = 'dead', lease_until = now() + interval '1 hour' where operation_id = $1`,
       [id],
     );
-    await using here = await machine('captured', {}, targets);
+    await using here = await machine('captured', {}, { targets });
     const before = noise(4096);
     const after = noise(4096);
     const device = await here.open(diskId);
@@ -281,6 +302,41 @@ describe(`attachments (OBRAZ_TEST_SEED=${testSeed})`, function () {
     await again.read(read, 5000, signal);
     expect(read.equals(content)).to.equal(true);
   });
+
+  for (const [what, sealing] of [
+    ['a flush', (disk: BlockDevice) => disk.flush(signal)],
+    ['a seal', (disk: BlockDevice) => (disk as DiskWriter).seal()],
+    ['the last sync', async () => {}],
+  ] as const) {
+    it(`goes on from what a flush had acknowledged, and from nothing else, when ${what} fails for the disk below`, async () => {
+      using syncs = new FailingSyncs();
+      await using here = await machine('failing', {}, { settles: false });
+      const diskId = await newDisk();
+      const disk = await here.open(diskId);
+      const content = noise(8192);
+      await disk.write(content.subarray(0, 4096), 0, true, signal);
+      const file = (await readdir(here.folder)).find((name) => name.startsWith(`${diskId}.1.`));
+      const { size } = await stat(path.join(here.folder, file!));
+      await disk.write(content.subarray(4096), 4096, false, signal);
+      syncs.fails = true;
+      const outcome = await sealing(disk).then(
+        () => 'done',
+        () => 'failed',
+      );
+      expect(outcome).to.equal(what === 'the last sync' ? 'done' : 'failed');
+      expect(disk.ended.aborted).to.equal(outcome === 'failed');
+      await disk[Symbol.asyncDispose]();
+      expect(syncs.failures).to.be.greaterThan(0);
+      syncs.fails = false;
+      const rows = await sql('select state, length_bytes::int as length from disk_generations where disk_id = $1', [diskId]);
+      expect(rows).to.deep.equal([{ state: 'SEALED', length: size }]);
+      await using again = await here.open(diskId);
+      const read = Buffer.alloc(8192);
+      await again.read(read, 0, signal);
+      expect(read.subarray(0, 4096).equals(content.subarray(0, 4096)), 'what was acknowledged').to.equal(true);
+      expect(read.subarray(4096).equals(Buffer.alloc(4096)), 'the rest').to.equal(true);
+    });
+  }
 
   it('changes nothing by a seal that comes too late, and settles what was answered', async () => {
     await using here = await machine('late');

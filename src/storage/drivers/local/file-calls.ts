@@ -5,7 +5,6 @@ import { promisify } from 'node:util';
 
 export const openFile = promisify<string, number, number, number>(fs.open);
 export const closeFile = promisify(fs.close);
-export const dataSync = promisify(fs.fdatasync);
 export const fullSync = promisify(fs.fsync);
 export const linkFile = promisify(fs.link);
 export const renameFile = promisify(fs.rename);
@@ -14,6 +13,12 @@ export const makeFolder = promisify<string, fs.MakeDirectoryOptions>(fs.mkdir);
 export const statFile = promisify<fs.PathLike, fs.Stats>(fs.stat);
 export const statOpen = promisify<number, fs.Stats>(fs.fstat);
 export const readFolder = promisify<fs.PathLike, { withFileTypes: true }, fs.Dirent[]>(fs.readdir);
+
+/** Looked up when it is called: a sync that fails is what tests put in its place. */
+export const dataSync = (descriptor: number): Promise<void> =>
+  new Promise((resolve, reject) => {
+    fs.fdatasync(descriptor, (error) => (error === null ? resolve() : reject(error)));
+  });
 
 /** Fills `target` from `position` on; answers how many bytes there were, fewer only at the end of the file. */
 export async function readFully(descriptor: number, target: Uint8Array, position: number): Promise<number> {

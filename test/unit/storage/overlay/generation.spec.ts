@@ -4,7 +4,7 @@ import { expect } from 'chai';
 import { memoryBlobStore } from '../../../../src/storage/drivers/memory.ts';
 import { openLayerView } from '../../../../src/storage/layer-view.ts';
 import { type Storage, openStorageOn } from '../../../../src/storage/open.ts';
-import { LogDamagedError } from '../../../../src/storage/overlay/errors.ts';
+import { LogDamagedError, OverlayFailedError } from '../../../../src/storage/overlay/errors.ts';
 import {
   type Generation,
   createGeneration,
@@ -15,6 +15,7 @@ import { OverlayReader } from '../../../../src/storage/overlay/overlay-reader.ts
 import { openWritableOverlay } from '../../../../src/storage/overlay/writable-overlay.ts';
 import { WrittenCache } from '../../../../src/storage/overlay/written-cache.ts';
 import { errorOf } from '../../../contract/blob-store.contract.ts';
+import { FailingSyncs } from '../../../support/failing-syncs.ts';
 import { isLongRun } from '../../../support/images.ts';
 import { bytesOf, diskId, expectEqual } from '../support/overlaid-disk.ts';
 import { type Folder, temporaryFolder } from '../support/places.ts';
@@ -222,6 +223,20 @@ describe('a generation', () => {
     const sealed = await openSealedGeneration(file, name, recovered.lengthBytes);
     for (const generation of [recovered, sealed])
       expectEqual((await contents(generation)).subarray(0, 8192), bytesOf(1, 8192), 0);
+  });
+
+  it('is durable when it was recovered, although a sync failed before and a later one did not tell', async () => {
+    using disks = new FailingSyncs();
+    const { ends, states } = await writeLog(12, [5]);
+    disks.fails = true;
+    expect(await errorOf(recoverGeneration(file, name))).to.be.instanceOf(OverlayFailedError);
+    disks.fails = false;
+    expect(disks.isDurable(file, ends[6]!)).to.equal(true);
+    expect(disks.isDurable(file, ends[7]!)).to.equal(false);
+    const recovered = await recoverGeneration(file, name);
+    expect(recovered.lengthBytes).to.equal(ends.at(-1));
+    expect(disks.isDurable(file, recovered.lengthBytes)).to.equal(true);
+    expectEqual(await contents(recovered), states.at(-1)!, 0);
   });
 
   it('makes its file for its owner only, and not over another', async () => {

@@ -3,8 +3,10 @@ import * as fc from 'fast-check';
 import { openLayerView } from '../../../../src/storage/layer-view.ts';
 import { openStorage, type Storage } from '../../../../src/storage/open.ts';
 import { OverlayFailedError } from '../../../../src/storage/overlay/errors.ts';
+import { logHeaderBytes } from '../../../../src/storage/overlay/log-format.ts';
 import { chunkBytes } from '../../../../src/storage/sizes.ts';
 import { errorOf } from '../../../contract/blob-store.contract.ts';
+import { FailingSyncs } from '../../../support/failing-syncs.ts';
 import { isLongRun, testSeed } from '../../../support/images.ts';
 import { type BlockKind, chunk } from '../support/guest-data.ts';
 import { OverlaidDisk, bytesOf, expectEqual, storeLayer } from '../support/overlaid-disk.ts';
@@ -230,6 +232,36 @@ describe('a writable overlay', () => {
     await disk.overlay[Symbol.asyncDispose]();
     expect(disk.overlay.readNow(Buffer.alloc(1), 0)).to.equal(false);
     expect(await errorOf(disk.overlay.read(Buffer.alloc(1), 0))).to.be.instanceOf(OverlayFailedError);
+  });
+
+  it('is to be sealed at what was known to be durable when a sync fails', async () => {
+    using syncs = new FailingSyncs();
+    const disk = await makeDisk();
+    await disk.write(0, bytesOf(1, 100_000));
+    await disk.overlay.flush();
+    const { durableBytes } = disk.overlay.open;
+    await disk.write(200_000, bytesOf(2, 100_000));
+    syncs.fails = true;
+    expect(await errorOf(disk.overlay.flush())).to.be.instanceOf(OverlayFailedError);
+    syncs.fails = false;
+    expect(await errorOf(disk.overlay.write(bytesOf(3, 4096), 0, false))).to.be.instanceOf(OverlayFailedError);
+    expect(await errorOf(disk.overlay.flush())).to.be.instanceOf(OverlayFailedError);
+    const { lengthBytes, failure } = await disk.overlay.finish();
+    expect(lengthBytes).to.equal(durableBytes);
+    expect(failure).to.be.instanceOf(OverlayFailedError);
+    expect(disk.overlay.open.lengthBytes).to.be.greaterThan(lengthBytes);
+    await disk.overlay[Symbol.asyncDispose]();
+  });
+
+  it('is to be sealed at what was known to be durable when the last sync of all fails', async () => {
+    using syncs = new FailingSyncs();
+    const disk = await makeDisk();
+    await disk.write(0, bytesOf(1, 4096));
+    syncs.fails = true;
+    const { lengthBytes, failure } = await disk.overlay.finish();
+    expect(lengthBytes).to.equal(logHeaderBytes);
+    expect(failure).to.be.instanceOf(OverlayFailedError);
+    await disk.overlay[Symbol.asyncDispose]();
   });
 
   it('looks at a bounded number of sectors for one question of what there is, and far where nothing was written', async () => {
