@@ -17,6 +17,7 @@ import { Admissions } from './gc/admission.ts';
 import type { BootstrapIds } from './iam/bootstrap.ts';
 import type { TokenAuthority } from './iam/tokens.ts';
 import { type NbdServer, startNbdServer } from './nbd/server.ts';
+import { observeNbdServer } from './nbd/server-metrics.ts';
 import type { NbdTlsCredentials } from './nbd/start-tls.ts';
 import type { JobBell } from './operations/job-bell.ts';
 import type { Operations } from './operations/operations.ts';
@@ -137,10 +138,7 @@ async function startServer(parts: BlockAccessParts, attachments: Attachments): P
     before(certificate);
     server.replaceTls(credentials(certificate));
   };
-  metrics.observedGauge(
-    { name: 'obraz_nbd_connections', help: 'NBD connections, with those that have nothing open yet.' },
-    () => server.connectionCount,
-  );
+  observeNbdServer(metrics, server);
   return server;
 }
 

@@ -60,6 +60,20 @@ export class Metrics {
     this.#register('gauge', options, () => ({ samples: () => [{ value: read() }] })).with({});
   }
 
+  /** A counter that is kept elsewhere: its series, each with what answers its value when metrics are read. */
+  observedCounter<Label extends string = never>(
+    options: MetricOptions<Label>,
+    series: readonly { labels: Labels<Label>; read: () => number }[],
+  ): void {
+    const reads = series.map(({ read }) => read);
+    // Made one after another, in this order.
+    const metric = this.#register('counter', options, () => {
+      const read = reads.shift()!;
+      return { samples: () => [{ value: read() }] };
+    });
+    for (const { labels } of series) metric.with(labels);
+  }
+
   histogram<Label extends string = never>(options: HistogramOptions<Label>): LabelledMetric<Label, HistogramSeries> {
     return this.#register('histogram', options, () => new BucketSeries(options.name, options.buckets));
   }

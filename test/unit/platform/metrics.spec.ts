@@ -50,6 +50,24 @@ describe('Metrics', () => {
     expect(() => metrics.counter(options)).to.throw('obraz_open has already been registered');
   });
 
+  it('read observed counters when they are asked for, each series its own', async () => {
+    const metrics = new Metrics();
+    const kept = { reads: 1, writes: 2 };
+    metrics.observedCounter({ name: 'obraz_requests_total', help: 'Requests.', labels: { command: ['read', 'write'] } }, [
+      { labels: { command: 'read' }, read: () => kept.reads },
+      { labels: { command: 'write' }, read: () => kept.writes },
+    ]);
+    kept.writes = 7;
+    const { body } = await metrics.render();
+    expect(body).to.include('# TYPE obraz_requests_total counter');
+    expect(body).to.include('obraz_requests_total{command="read"} 1\nobraz_requests_total{command="write"} 7');
+    const other = () =>
+      metrics.observedCounter({ name: 'obraz_others_total', help: 'Others.', labels: { command: ['read'] } }, [
+        { labels: { command: 'write' }, read: () => 0 },
+      ]);
+    expect(other).to.throw('the label command cannot be "write"');
+  });
+
   it('read observed gauges when they are asked for', async () => {
     const metrics = new Metrics();
     let value = 1;
