@@ -12,6 +12,7 @@ import { quotaSet } from './commands/quota-set.ts';
 import { scrub } from './commands/scrub.ts';
 import { serve } from './commands/serve.ts';
 import { token } from './commands/token.ts';
+import { widenSystemThreads } from './platform/system-threads.ts';
 
 /** By the words that call them, one or two, in the order of the help. `help` is main's own. */
 const commands: Readonly<Record<string, Command>> = {
@@ -100,4 +101,5 @@ function tell(error: Error): void {
   process.exitCode = 1;
 }
 
+widenSystemThreads();
 await main(process.argv.slice(2)).catch(tell);

@@ -64,6 +64,9 @@ export interface CommitParts extends SettleParts {
   onCommitting: (operationId: string, generations: readonly GenerationRow[], turn: Disposable) => void;
 }
 
+/** Chunks at once of a commit that nobody waits for: the disk is the clients' first. */
+const chunksInBackground = 4;
+
 export const commitJobKind = (machineId: string): string => `disk.commit/${machineId}`;
 
 interface Plan {
@@ -181,6 +184,7 @@ async function foldAll(
       job.saveCheckpoint({ through, fold: { base, root: reached, nextIndex } }, { pinnedRoots: [reached] }),
     onProgress: ({ chunksDone, chunksTotal }) =>
       job.progress({ bytesDone: chunksDone * chunkBytes, bytesTotal: chunksTotal * chunkBytes, phase: 'committing' }),
+    concurrency: job.payload.target === undefined ? chunksInBackground : undefined,
     signal: job.signal,
   });
   return root;

@@ -43,6 +43,8 @@ export interface BlobStore extends AsyncDisposable {
 
 export interface PutOptions {
   replace?: boolean;
+  /** The object will be read soon: it may stay in the system's cache, where there is one. */
+  warm?: boolean;
   signal?: AbortSignal | undefined;
 }
 

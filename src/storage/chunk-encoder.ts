@@ -16,6 +16,8 @@ export interface EncodeOptions {
   hash?: HashAlgorithm;
   /** How blocks that shrink by an eighth or more are packed. Packing was measured slower than writing, so the default is none. */
   packing?: Packing | undefined;
+  /** Per block its hash, where it is known: the block's bytes were verified by it and not changed since. It is not hashed again. */
+  leaves?: readonly (Uint8Array | undefined)[] | undefined;
 }
 
 export type Packing = 'none' | 'zstd';
@@ -44,7 +46,7 @@ export class ChunkBuffer {
  * is never stored.
  */
 export function encodeChunk(source: Uint8Array | ChunkBuffer, options: EncodeOptions = {}): EncodedChunk | undefined {
-  const { hash = sha256, packing = 'none' } = options;
+  const { hash = sha256, packing = 'none', leaves: knownLeaves } = options;
   const data = source instanceof ChunkBuffer ? source.data : source;
   if (data.length !== chunkBytes) throw new RangeError(`a chunk holds ${chunkBytes} bytes, not ${data.length}`);
   const zeroLeaf = zeroLeafOf(hash);
@@ -59,8 +61,9 @@ export function encodeChunk(source: Uint8Array | ChunkBuffer, options: EncodeOpt
   for (let index = 0; index < blocksPerChunk; index += 1) {
     const start = index * blockBytes;
     const bytes = data.subarray(start, start + blockBytes);
-    const isZero = Buffer.compare(bytes, zeroBlock) === 0;
-    const leaf = isZero ? zeroLeaf : hash.digest(bytes);
+    const known = knownLeaves?.[index];
+    const isZero = known === undefined ? Buffer.compare(bytes, zeroBlock) === 0 : zeroLeaf.equals(known);
+    const leaf = known ?? (isZero ? zeroLeaf : hash.digest(bytes));
     leaves.set(leaf, index * 32);
     const packed = isZero || packing === 'none' ? undefined : pack(bytes);
     if (isZero || packed !== undefined) endRaw(start);

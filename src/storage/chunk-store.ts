@@ -11,7 +11,7 @@ import { Deposit } from './deposit.ts';
 import { type HashAlgorithm, sha256 } from './hash-algorithm.ts';
 import { Lru } from './lru.ts';
 import { chunkKey } from './paths.ts';
-import { blockBytes, chunkBytes } from './sizes.ts';
+import { blockBytes, blocksPerChunk, chunkBytes } from './sizes.ts';
 import { settleAll, untilAborted } from '../platform/until-aborted.ts';
 
 export interface ChunkStoreOptions {
@@ -20,6 +20,8 @@ export interface ChunkStoreOptions {
   admission?: Admission | undefined;
   onCorrupt?: OnCorrupt | undefined;
   packing?: Packing | undefined;
+  /** As PutOptions, of chunks that are put. */
+  warm?: boolean | undefined;
   /** readBlocks may wait for the disk in the thread that calls it: for threads that have nothing else to do. */
   blockingReads?: boolean | undefined;
   /** Headers that are kept, about 3 KiB each. */
@@ -51,13 +53,13 @@ export class ChunkStore {
     this.#marks = new CorruptMarks(options.blobs, options.onCorrupt ?? (() => undefined));
     this.#headers = new Lru(options.cachedHeaders ?? 1024);
     this.#blocks = new Lru(options.cachedBlockBytes ?? 32 * 1024 * 1024, (block) => block.length);
-    const parts = { blobs: options.blobs, marks: this.#marks, admission: options.admission };
+    const parts = { blobs: options.blobs, marks: this.#marks, admission: options.admission, warm: options.warm };
     this.#deposit = new Deposit('chunks', parts, (address, sizeBytes) => this.#looksWhole(address as ChunkAddress, sizeBytes));
   }
 
   /** encodeChunk with this store's hash and packing: synchronous, for worker threads. */
-  encode(source: Uint8Array | ChunkBuffer): EncodedChunk | undefined {
-    return encodeChunk(source, { hash: this.#hash, packing: this.#packing });
+  encode(source: Uint8Array | ChunkBuffer, leaves?: KnownLeaves): EncodedChunk | undefined {
+    return encodeChunk(source, { hash: this.#hash, packing: this.#packing, leaves });
   }
 
   /**
@@ -71,8 +73,8 @@ export class ChunkStore {
   }
 
   /** Encodes and puts 4 MiB; undefined when they are all zero and nothing is stored. */
-  async store(source: Uint8Array | ChunkBuffer, signal?: AbortSignal): Promise<ChunkAddress | undefined> {
-    const chunk = this.encode(source);
+  async store(source: Uint8Array | ChunkBuffer, signal?: AbortSignal, leaves?: KnownLeaves): Promise<ChunkAddress | undefined> {
+    const chunk = this.encode(source, leaves);
     if (chunk !== undefined) await this.put(chunk, signal);
     return chunk?.address;
   }
@@ -115,12 +117,40 @@ export class ChunkStore {
     });
   }
 
+  /**
+   * Fills the chunk's 4 MiB where `wants` says so of a block, each block verified; the rest of `target` is left as it is. Past this store's
+   * caches of blocks. @returns the header: what the blocks were verified by. @throws as read
+   */
+  async readWanted(
+    address: ChunkAddress,
+    target: Uint8Array,
+    wants: (block: number) => boolean,
+    signal?: AbortSignal,
+  ): Promise<ChunkHeader> {
+    assertRange(target.length, 0, chunkBytes);
+    let header: ChunkHeader | undefined;
+    await this.#twice(address, async (fresh) => {
+      const how = { fresh, signal };
+      const found = await this.#header(address, how);
+      const reads: Promise<void>[] = [];
+      for (const [first, end] of runsOfOneKind(found, wants)) {
+        const targets: Uint8Array[] = [];
+        for (let index = first; index < end; index += 1)
+          targets.push(target.subarray(index * blockBytes, (index + 1) * blockBytes));
+        reads.push(this.#readBlocksOnce(address, found, first, targets, undefined, how));
+      }
+      await settleAll(reads);
+      header = found;
+    });
+    return header!;
+  }
+
   async #readBlocksOnce(
     address: ChunkAddress,
     header: ChunkHeader,
     first: number,
     targets: readonly Uint8Array[],
-    checks: Uint32Array,
+    checks: Uint32Array | undefined,
     how: How,
   ): Promise<void> {
     const start = header.offsets[first]!;
@@ -135,8 +165,8 @@ export class ChunkStore {
       if (stored !== undefined) {
         const part = stored.subarray(header.offsets[index]! - start, header.offsets[index + 1]! - start);
         target.set(decodeBlock(header, index, part, this.#hash));
-      } else if (checks[index] === 0 || crc32(target) !== checks[index]) decodeBlock(header, index, target, this.#hash);
-      checks[index] ||= crc32(target);
+      } else if (!checks?.[index] || crc32(target) !== checks[index]) decodeBlock(header, index, target, this.#hash);
+      if (checks !== undefined) checks[index] ||= crc32(target);
     }
   }
 
@@ -266,6 +296,21 @@ export class ChunkStore {
       if (asDamage(error) === undefined) throw error;
       return false;
     }
+  }
+}
+
+/** As EncodeOptions.leaves. */
+export type KnownLeaves = readonly (Uint8Array | undefined)[];
+
+/** Stretches of wanted blocks that are stored in the same way. */
+function* runsOfOneKind(header: ChunkHeader, wants: (block: number) => boolean): Generator<[first: number, end: number]> {
+  for (let first = 0; first < blocksPerChunk;) {
+    let end = first + 1;
+    if (wants(first)) {
+      while (end < blocksPerChunk && header.encodings[end] === header.encodings[first] && wants(end)) end += 1;
+      yield [first, end];
+    }
+    first = end;
   }
 }
 

@@ -10,6 +10,8 @@ export interface DepositParts {
   blobs: BlobStore;
   marks: CorruptMarks;
   admission?: Admission | undefined;
+  /** As PutOptions. */
+  warm?: boolean | undefined;
 }
 
 export interface Depositable {
@@ -21,36 +23,39 @@ export class Deposit {
   readonly #blobs: BlobStore;
   readonly #marks: CorruptMarks;
   readonly #admission: Admission;
+  readonly #warm: boolean;
   readonly #kind: ObjectKind;
   readonly #looksWhole: (address: Address, sizeBytes: number) => Promise<boolean>;
 
   /** @param looksWhole a cheap look at an object that exists; a deep one would read as much as a put writes. */
   constructor(
     kind: ObjectKind,
-    { blobs, marks, admission = admitAll }: DepositParts,
+    { blobs, marks, admission = admitAll, warm = false }: DepositParts,
     looksWhole: (address: Address, sizeBytes: number) => Promise<boolean>,
   ) {
     this.#kind = kind;
     this.#blobs = blobs;
     this.#marks = marks;
     this.#admission = admission;
+    this.#warm = warm;
     this.#looksWhole = looksWhole;
   }
 
   /** Durable when it resolves. True when the bytes were written, false when they were there. */
   async put({ address, parts }: Depositable, signal?: AbortSignal): Promise<boolean> {
     const key = objectKey(this.#kind, address);
+    const warm = this.#warm;
     const [admitted] = await this.#admission([key], signal);
     if (admitted === undefined) throw new Error('admission gave no answer');
     const existing = await this.#blobs.stat(key);
     if (existing === undefined) {
-      await this.#blobs.put(key, parts, { replace: admitted === 'rewrite', signal });
+      await this.#blobs.put(key, parts, { replace: admitted === 'rewrite', warm, signal });
       return true;
     }
     const isMarked = await this.#marks.has(this.#kind, address);
     const reliable = admitted === 'fresh' && !isMarked && (await this.#looksWhole(address, existing.sizeBytes));
     // Not skipped when the object is reliable: the driver makes sure that what another process has just written is durable.
-    await this.#blobs.put(key, parts, { replace: !reliable, signal });
+    await this.#blobs.put(key, parts, { replace: !reliable, warm, signal });
     if (isMarked) await this.#marks.clear(this.#kind, address);
     return !reliable;
   }

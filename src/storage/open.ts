@@ -28,6 +28,8 @@ export interface StoreOptions {
   onCorrupt?: OnCorrupt | undefined;
   /** How new chunks are packed. Chunks of either kind are always readable. */
   packing?: Packing | undefined;
+  /** As in ChunkStoreOptions. */
+  warm?: boolean | undefined;
   /** As in ChunkStoreOptions: for the store of a thread that has nothing else to do. */
   blockingReads?: boolean | undefined;
   /** Memory for verified blocks, shared by all views of layers and overlays, bytes; default 256 MiB, taken as it is used. */

@@ -1,6 +1,7 @@
 // `npm run bench [-- name [choice …] …]`: every figure is a ratio to a peer or a primitive of the same run, because absolutes do not travel.
 import { benchApi } from './api.ts';
 import { benchDisks } from './disks.ts';
+import { benchFold } from './fold.ts';
 import { benchImport } from './import.ts';
 import { benchNbd } from './nbd.ts';
 import { benchOverlay } from './overlay.ts';
@@ -11,6 +12,7 @@ import { benchStorage } from './storage.ts';
 const benches: Record<string, (choice: readonly string[]) => Promise<void>> = {
   api: benchApi,
   disks: benchDisks,
+  fold: benchFold,
   import: benchImport,
   nbd: benchNbd,
   overlay: benchOverlay,

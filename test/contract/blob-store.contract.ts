@@ -57,8 +57,10 @@ export function describeBlobStore(name: string, make: () => Promise<BlobPlace>):
       await store.put('aligned', [aligned]);
       await store.put('split', split);
       await store.put('odd', [odd]);
+      await store.put('warm', split, { warm: true });
       expect(Buffer.compare(await store.get('aligned'), aligned)).to.equal(0);
       expect(Buffer.compare(await store.get('split'), aligned)).to.equal(0);
+      expect(Buffer.compare(await store.get('warm'), aligned)).to.equal(0);
       expect(Buffer.compare(await store.get('odd'), odd)).to.equal(0);
     });
 

@@ -80,13 +80,13 @@ class LocalBlobStore implements BlobStore {
     }
   }
 
-  async #put(file: string, parts: readonly Uint8Array[], { replace = false, signal }: PutOptions): Promise<void> {
+  async #put(file: string, parts: readonly Uint8Array[], { replace = false, warm = false, signal }: PutOptions): Promise<void> {
     const folder = path.dirname(file);
     // Who wrote it may not have synced the folder yet, and must not be relied upon to.
     if (!replace && (await exists(file))) return this.#makeLasting(folder);
     const temp = path.join(this.#root, tempFolder, tempName());
     try {
-      await this.#write(temp, parts);
+      await this.#write(temp, parts, warm);
       signal?.throwIfAborted();
       await this.#publish(temp, file, replace);
     } catch (error) {
@@ -133,8 +133,8 @@ class LocalBlobStore implements BlobStore {
     await unlinkFile(temp);
   }
 
-  async #write(temp: string, parts: readonly Uint8Array[]): Promise<void> {
-    if (this.#direct && parts.length > 0 && parts.every(isPageAligned)) {
+  async #write(temp: string, parts: readonly Uint8Array[], warm: boolean): Promise<void> {
+    if (this.#direct && !warm && parts.length > 0 && parts.every(isPageAligned)) {
       try {
         return await write(temp, parts, fs.constants.O_DIRECT);
       } catch (error) {

@@ -1,11 +1,12 @@
 // Commits generations to a new layer: every chunk that they touch is read from the base, patched and stored; the others are shared.
+import { Semaphore } from '../../platform/semaphore.ts';
 import type { ChunkAddress, PageAddress } from '../address.ts';
 import { type Admission, admitAll } from '../admission.ts';
 import { ChunkBuffer } from '../chunk-encoder.ts';
 import type { ChunkStore } from '../chunk-store.ts';
 import type { Layer, LayerBuilder } from '../layers.ts';
 import type { Storage } from '../open.ts';
-import { settleAll } from '../../platform/until-aborted.ts';
+import { mostFoldsAtOnce } from '../threads/storage-threads.ts';
 import { type ChunkPatch, foldChunk } from './fold-chunk.ts';
 import { listedChunks, patchOf, touchedChunks } from './fold-plan.ts';
 import type { Generation } from './generation.ts';
@@ -29,7 +30,7 @@ export interface FoldOptions {
    */
   onCheckpoint?: ((checkpoint: FoldCheckpoint) => Promise<void>) | undefined;
   onProgress?: ((progress: FoldProgress) => void) | undefined;
-  /** Chunks that are under way at once, 4 MiB of memory each. Default 2. */
+  /** Chunks that are under way at once, 4 MiB of memory each. Default: as many as the storage's threads take, or 2 without them. */
   concurrency?: number | undefined;
   /** Between two checkpoints, default 5 s. */
   checkpointMs?: number | undefined;
@@ -108,6 +109,8 @@ class Folding {
   readonly #listed: readonly number[];
   readonly #progress: FoldProgress;
   #stored = 0;
+  /** Done since the last checkpoint. */
+  #chunksSince = 0;
   #checkpointAt: number;
 
   constructor(options: FoldOptions, base: Layer | undefined, builder: LayerBuilder, folder: Folder) {
@@ -125,42 +128,39 @@ class Folding {
     return this.#options.checkpointMs ?? 5_000;
   }
 
-  /** A group of chunks at a time, so that all below an index are done when its checkpoint is written. */
   async run(): Promise<Folded> {
-    const { generations, resume, concurrency = 2, signal } = this.#options;
+    const { generations, resume, signal } = this.#options;
+    const { concurrency = this.#options.storage.threads === undefined ? 2 : mostFoldsAtOnce } = this.#options;
+    const turns = new Semaphore(concurrency);
+    const running = new Set<Promise<void>>();
+    const errors: unknown[] = [];
     let zero = 0;
-    let group: number[] = [];
-    const finishGroup = async (): Promise<void> => {
-      zero += await this.#foldAll(group, concurrency);
-      await this.#checkpoint(group.at(-1)! + 1);
-      group = [];
-    };
-    for await (const index of touchedChunks(generations, this.#listed, this.#base, resume?.nextIndex ?? 0, signal)) {
-      group.push(index);
-      if (group.length === chunksPerGroup) await finishGroup();
-    }
-    if (group.length > 0) await finishGroup();
-    return { root: await this.#builder.flush(signal), chunksStored: this.#stored, chunksZero: zero };
-  }
-
-  /** @returns how many of the chunks are zeros. */
-  async #foldAll(indexes: readonly number[], concurrency: number): Promise<number> {
-    let zero = 0;
-    let next = 0;
-    let failed = false;
-    const work = async (): Promise<void> => {
-      while (next < indexes.length && !failed) {
-        const index = indexes[next++]!;
-        try {
-          if ((await this.#foldOne(index)) === undefined) zero += 1;
-        } catch (error) {
-          failed = true;
-          throw error;
-        }
+    const foldInTurn = async (index: number, release: () => void): Promise<void> => {
+      try {
+        if ((await this.#foldOne(index)) === undefined) zero += 1;
+      } catch (error) {
+        errors.push(error);
+      } finally {
+        release();
       }
     };
-    await settleAll(Array.from({ length: concurrency }, work));
-    return zero;
+    try {
+      for await (const index of touchedChunks(generations, this.#listed, this.#base, resume?.nextIndex ?? 0, signal)) {
+        await this.#builder.drained(signal);
+        if (this.#isCheckpointDue()) {
+          await Promise.all(running);
+          if (errors.length === 0) await this.#checkpoint(index);
+        }
+        const release = await turns.acquire(signal);
+        if (errors.length > 0) break;
+        const one = foldInTurn(index, release).finally(() => running.delete(one));
+        running.add(one);
+      }
+    } finally {
+      await Promise.all(running);
+    }
+    if (errors.length > 0) throw errors[0];
+    return { root: await this.#builder.flush(signal), chunksStored: this.#stored, chunksZero: zero };
   }
 
   async #foldOne(index: number): Promise<ChunkAddress | undefined> {
@@ -172,21 +172,25 @@ class Folding {
     const address = isZero ? undefined : await this.#folder.fold(before, patch, signal);
     if (address !== undefined) this.#stored += 1;
     this.#builder.set(index, address);
+    this.#chunksSince += 1;
     this.#progress.chunksDone += 1;
     this.#progress.chunksTotal = Math.max(this.#progress.chunksTotal, this.#progress.chunksDone);
     this.#options.onProgress?.({ ...this.#progress });
     return address;
   }
 
+  #isCheckpointDue(): boolean {
+    const { onCheckpoint } = this.#options;
+    return onCheckpoint !== undefined && this.#chunksSince > 0 && performance.now() >= this.#checkpointAt;
+  }
+
+  /** All chunks below `nextIndex` are done. */
   async #checkpoint(nextIndex: number): Promise<void> {
     const { onCheckpoint, signal } = this.#options;
-    await this.#builder.drained(signal);
-    if (onCheckpoint === undefined || performance.now() < this.#checkpointAt) return;
-    await onCheckpoint({ root: await this.#builder.flush(signal), nextIndex });
+    await onCheckpoint!({ root: await this.#builder.flush(signal), nextIndex });
+    this.#chunksSince = 0;
     this.#checkpointAt = performance.now() + this.#checkpointMs;
   }
 }
 
-/** Chunks between two looks at the clock. */
-const chunksPerGroup = 64;
 const maxGenerations = 4096;

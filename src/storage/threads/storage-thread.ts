@@ -113,9 +113,10 @@ async function read({ taskId, address, first, slots, checks }: ToThread & { kind
 }
 
 async function openFold(foldId: number, files: readonly FoldFile[]): Promise<OpenFold> {
-  const storage = await openStorageOn(await blobs, { admission: admissionOf(foldId), onCorrupt, packing });
+  const storage = await openStorageOn(await blobs, { admission: admissionOf(foldId), onCorrupt, packing, warm: true });
   const logs: FoldLog[] = [];
-  for (const { file, title } of files) logs.push({ title, descriptor: await openFile(file, fs.constants.O_RDONLY, 0) });
+  for (const { file, title } of files)
+    logs.push({ title, descriptor: await openFile(file, fs.constants.O_RDONLY, 0), blocking: true });
   return { storage, logs };
 }
 
@@ -132,6 +133,7 @@ const admissionOf =
 async function closeFold(foldId: number): Promise<void> {
   const opened = await folds.get(foldId)?.catch(() => undefined);
   folds.delete(foldId);
+  if (folds.size === 0) freeBuffers.length = 0;
   // The blob store is the thread's: it stays.
   for (const log of opened?.logs ?? []) await closeFile(log.descriptor);
 }

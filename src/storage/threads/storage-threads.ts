@@ -3,6 +3,7 @@
 import { Worker } from 'node:worker_threads';
 import { TransientError } from '../../platform/errors.ts';
 import { fromPosted, toPosted } from '../../platform/posted-error.ts';
+import { Semaphore } from '../../platform/semaphore.ts';
 import { type ChunkAddress, parseChunkAddress } from '../address.ts';
 import { type Admission, admitAll } from '../admission.ts';
 import type { OnCorrupt } from '../damage.ts';
@@ -16,6 +17,9 @@ export interface StorageThreadsOptions extends ThreadOptions {
   threads: number;
   onCorrupt?: OnCorrupt | undefined;
 }
+
+/** Chunks of all folds together that are under way at once, 4 MiB of memory each: enough to keep a disk writing while others are hashed. */
+export const mostFoldsAtOnce = 8;
 
 /** A fold whose logs the threads can read. */
 export interface ThreadedFold extends Disposable {
@@ -42,6 +46,7 @@ export class StorageThreads implements AsyncDisposable {
   readonly #threads: Thread[] = [];
   readonly #tasks = new Map<number, Task>();
   readonly #folds = new Map<number, { files: readonly FoldFile[]; admission: Admission }>();
+  readonly #foldTurns = new Semaphore(mostFoldsAtOnce);
   #lastId = 0;
   #closed = false;
 
@@ -85,9 +90,10 @@ export class StorageThreads implements AsyncDisposable {
     patch: ChunkPatch,
     signal: AbortSignal,
   ): Promise<ChunkAddress | undefined> {
-    signal.throwIfAborted();
+    const release = await this.#foldTurns.acquire(signal);
     let cancel: (() => void) | undefined;
     try {
+      signal.throwIfAborted();
       const answer = await this.#run((thread, taskId) => {
         if (!thread.foldsOpen.has(foldId)) {
           thread.foldsOpen.add(foldId);
@@ -103,6 +109,7 @@ export class StorageThreads implements AsyncDisposable {
       throw error;
     } finally {
       if (cancel !== undefined) signal.removeEventListener('abort', cancel);
+      release();
     }
   }
 

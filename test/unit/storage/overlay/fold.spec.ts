@@ -1,14 +1,16 @@
 import { expect } from 'chai';
 import type { ChunkAddress, PageAddress } from '../../../../src/storage/address.ts';
 import type { Admission } from '../../../../src/storage/admission.ts';
+import { encodeChunk } from '../../../../src/storage/chunk-encoder.ts';
 import { openLayerView } from '../../../../src/storage/layer-view.ts';
 import { openStorage, type Storage } from '../../../../src/storage/open.ts';
 import type { FoldCheckpoint, FoldProgress } from '../../../../src/storage/overlay/fold.ts';
 import { chunkBytes } from '../../../../src/storage/sizes.ts';
 import { errorOf } from '../../../contract/blob-store.contract.ts';
-import { chunk } from '../support/guest-data.ts';
+import { type BlockKind, chunk } from '../support/guest-data.ts';
 import { OverlaidDisk, bytesOf, expectEqual, storeLayer } from '../support/overlaid-disk.ts';
 import { type Folder, temporaryFolder } from '../support/places.ts';
+import { randomFrom } from '../../../support/images.ts';
 import { open } from 'node:fs/promises';
 
 const MiB = 1024 * 1024;
@@ -185,4 +187,71 @@ for (const threads of [0, 2])
       expect(error).to.have.property('code', 'DATA_LOSS');
       expect((error as Error).message).to.include('generation 1 of disk disk1');
     });
+
+    it('makes the chunks that hashing all of their bytes makes, whatever is patched in them', async () => {
+      const random = randomFrom(20_260);
+      const below = (bound: number): number => Math.floor(random() * bound);
+      const sizeBytes = 6 * chunkBytes;
+      const model = Buffer.alloc(sizeBytes);
+      // Blocks of all kinds, and chunks of no kind, raw only, and packed where they can be.
+      const base = new Map([0, 1, 2, 4].map((index) => [index, chunk(kindsOf(random, index === 0 ? [1] : [0, 1, 2]), index)]));
+      for (const [index, data] of base) model.set(data, index * chunkBytes);
+      await using packing = await openStorage({ directory: `${folder.path}/store`, packing: 'zstd' });
+      const root = await storeLayer(packing, base);
+      await using disk = await new OverlaidDisk(storage, folder.path, sizeBytes, { root, sizeBytes }, model).open();
+      for (let count = 0; count < 60; count += 1) {
+        const length = [512, 4096, 65_536, 200_000][below(4)]!;
+        const offset = below((sizeBytes - length) / 512) * 512;
+        const kind = below(8);
+        // What is there already, zeros, and other bytes.
+        if (kind === 0) await disk.write(offset, Buffer.from(model.subarray(offset, offset + length)));
+        else if (kind === 1) await disk.zero(offset, length, count % 2 === 0);
+        else if (kind === 2) await disk.trim(offset, length);
+        else await disk.write(offset, bytesOf(count, length));
+        if (count % 25 === 24) await disk.rotate();
+      }
+      await disk.rotate();
+      const folded = await disk.foldSealed(disk.overlay.sealed);
+      const entries = await entriesOf(folded.root);
+      for (let index = 0; index < 6; index += 1) {
+        const data = Buffer.from(model.subarray(index * chunkBytes, (index + 1) * chunkBytes));
+        expect(entries.get(index), `chunk ${index}`).to.equal(encodeChunk(data)?.address);
+      }
+      await disk.foldAll();
+      await disk.expectAll();
+    });
+
+    it('does not pass on a block of the base that is damaged, and does without one that it need not read', async () => {
+      const sizeBytes = 2 * chunkBytes;
+      const base = new Map([0, 1].map((index) => [index, chunk(Array<1>(64).fill(1), index)]));
+      const model = Buffer.alloc(sizeBytes);
+      for (const [index, data] of base) model.set(data, index * chunkBytes);
+      const root = await storeLayer(storage, base);
+      await using disk = await new OverlaidDisk(storage, folder.path, sizeBytes, { root, sizeBytes }, model).open();
+      await disk.write(10 * 65_536, bytesOf(1, 2 * 65_536));
+      await disk.write(chunkBytes + 4096, bytesOf(2, 4096));
+      await disk.rotate();
+      const addresses = await entriesOf(root);
+      const flip = async (index: number, blockOfIt: number): Promise<void> => {
+        const address = addresses.get(index)!;
+        const file = await open(`${folder.path}/store/chunks/${address.slice(0, 2)}/${address}`, 'r+');
+        const at = 4096 + blockOfIt * 65_536 + 77;
+        const byte = Buffer.alloc(1);
+        await file.read(byte, 0, 1, at);
+        await file.write(Buffer.from([byte[0]! ^ 1]), 0, 1, at);
+        await file.close();
+      };
+      await flip(0, 11);
+      await disk.foldSealed(disk.overlay.sealed);
+      await flip(1, 40);
+      const stored = await entriesOf(root);
+      const error = await errorOf(disk.foldSealed(disk.overlay.sealed));
+      expect(error).to.have.property('code', 'DATA_LOSS');
+      expect((error as Error).message)
+        .to.include(stored.get(1))
+        .and.include('block 40');
+    });
   });
+
+const kindsOf = (random: () => number, kinds: readonly BlockKind[]): BlockKind[] =>
+  Array.from({ length: 64 }, () => kinds[Math.floor(random() * kinds.length)]!);
