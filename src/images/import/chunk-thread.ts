@@ -1,7 +1,7 @@
 // A thread of the import: fetches the file ranges of a chunk, unpacks and hashes it, and stores it durably. Its memory is bounded by
-// its slots: one chunk's buffer each, one range under way per chunk, and one packed range at a time.
+// its slots: one chunk's buffer each, and one range under way per chunk that is being filled.
 import { parentPort, workerData } from 'node:worker_threads';
-import { assemble, mergeRanges } from '../../formats/file-ranges.ts';
+import { assemble, type FileRange, mergeRanges } from '../../formats/file-ranges.ts';
 import type { ByteSource } from '../../platform/byte-source.ts';
 import { fromPosted, toPosted } from '../../platform/posted-error.ts';
 import type { Admission, Admitted } from '../../storage/admission.ts';
@@ -26,7 +26,10 @@ const sources = new Map<number, Promise<Source>>();
 const asks = new Map<number, PromiseWithResolvers<readonly Admitted[]>>();
 let lastAskId = 0;
 const tasks = new Map<number, AbortController>();
-const freeSlots: Slot[] = [];
+/** The memory of chunks that are not under way, used again and again. */
+const freeChunks: ChunkBuffer[] = [];
+/** Where file bytes arrive that do not go straight to their place; as many as chunks were ever being filled at once. */
+const freeRanges: Uint8Array[] = [];
 
 interface Source {
   bytes: ByteSource;
@@ -34,17 +37,10 @@ interface Source {
   storage: Storage;
 }
 
-/** The memory of one chunk under way, used again and again. */
-interface Slot {
-  chunk: ChunkBuffer;
-  /** Where packed file bytes arrive; grows to what a range has needed. */
-  fetched: Uint8Array;
-}
-
 /** Neighbours in the file are fetched together; what lies in a small gap costs less than another request. */
 const maxGapBytes = 16 * 1024;
-/** Memory of a slot for bytes that do not go straight to their place: half a chunk is enough to keep a connection busy. */
-const maxMergedBytes = 2 * 1024 * 1024;
+/** The longest range that does not go straight to its place: enough to keep a connection busy, and small beside a chunk. */
+const maxMergedBytes = 1024 * 1024;
 
 port.on('message', (message: ToThread) => {
   switch (message.kind) {
@@ -55,10 +51,10 @@ port.on('message', (message: ToThread) => {
       void closeSource(message.sourceId);
       break;
     case 'store':
-      void run(message.taskId, message.sourceId, (slot, source, signal) => fill(slot, source, message.plan, signal));
+      void run(message.taskId, message.sourceId, (chunk, source, signal) => fill(chunk.data, source, message.plan, signal));
       break;
     case 'storeBytes':
-      void run(message.taskId, message.sourceId, async ({ chunk }) => {
+      void run(message.taskId, message.sourceId, async (chunk) => {
         chunk.data.set(message.bytes);
         return 0;
       });
@@ -99,31 +95,30 @@ async function closeSource(sourceId: number): Promise<void> {
   await source?.bytes[Symbol.asyncDispose]();
 }
 
-/** Puts a chunk's bytes into the slot and answers how many were fetched for it. */
-type Fill = (slot: Slot, source: ByteSource, signal: AbortSignal) => Promise<number>;
+/** Puts a chunk's bytes where they belong and answers how many were fetched for it. */
+type Fill = (chunk: ChunkBuffer, source: ByteSource, signal: AbortSignal) => Promise<number>;
 
-async function run(taskId: number, sourceId: number, fillSlot: Fill): Promise<void> {
+async function run(taskId: number, sourceId: number, fillChunk: Fill): Promise<void> {
   const controller = new AbortController();
   tasks.set(taskId, controller);
-  const slot = freeSlots.pop() ?? { chunk: new ChunkBuffer(), fetched: new Uint8Array(0) };
+  const chunk = freeChunks.pop() ?? new ChunkBuffer();
   let answer: FromThread;
   try {
     const source = await sources.get(sourceId);
     if (source === undefined) throw new Error(`source ${sourceId} is not open`);
-    const bytesFetched = await fillSlot(slot, source.bytes, controller.signal);
-    const address = await source.storage.chunks.store(slot.chunk, controller.signal);
+    const bytesFetched = await fillChunk(chunk, source.bytes, controller.signal);
+    const address = await source.storage.chunks.store(chunk, controller.signal);
     answer = { kind: 'stored', taskId, address, bytesFetched };
   } catch (error) {
     answer = { kind: 'failed', taskId, error: toPosted(error) };
   }
-  freeSlots.push(slot);
+  freeChunks.push(chunk);
   tasks.delete(taskId);
   port.postMessage(answer);
 }
 
-/** Puts the chunk's guest bytes into the slot, zeros behind the end of the disk. Answers how many bytes were read for it. */
-async function fill(slot: Slot, source: ByteSource, plan: ChunkPlan, signal: AbortSignal): Promise<number> {
-  const { data } = slot.chunk;
+/** Puts the chunk's guest bytes into `data`, zeros behind the end of the disk. Answers how many bytes were read for it. */
+async function fill(data: Uint8Array, source: ByteSource, plan: ChunkPlan, signal: AbortSignal): Promise<number> {
   const base = plan.index * data.length;
   for (const extent of plan.extents) {
     if (extent.kind === 'zero') data.fill(0, extent.offset - base, extent.offset - base + extent.length);
@@ -138,12 +133,25 @@ async function fill(slot: Slot, source: ByteSource, plan: ChunkPlan, signal: Abo
     if (range.extents.length === 1 && first!.kind === 'raw') {
       // Straight from the socket to where it belongs.
       await source.read(data.subarray(first!.offset - base, first!.offset - base + first!.length), range.at, signal);
-      continue;
-    }
-    if (slot.fetched.length < range.length) slot.fetched = new Uint8Array(range.length);
-    const bytes = slot.fetched.subarray(0, range.length);
-    await source.read(bytes, range.at, signal);
-    assemble(data, base, range.extents, bytes, range.at);
+    } else await fillPart(data, base, range, source, signal);
   }
   return bytesFetched;
+}
+
+async function fillPart(
+  data: Uint8Array,
+  base: number,
+  { at, length, extents }: FileRange,
+  source: ByteSource,
+  signal: AbortSignal,
+): Promise<void> {
+  // A single packed unit may be longer.
+  const held = length > maxMergedBytes ? new Uint8Array(length) : (freeRanges.pop() ?? new Uint8Array(maxMergedBytes));
+  try {
+    const bytes = held.subarray(0, length);
+    await source.read(bytes, at, signal);
+    assemble(data, base, extents, bytes, at);
+  } finally {
+    if (held.length === maxMergedBytes) freeRanges.push(held);
+  }
 }
