@@ -1,9 +1,9 @@
 // Unpacks one stored unit. Synchronous: it is called in worker threads for every 64 KiB of an image, where the asynchronous calls of
 // node:zlib are 2 to 4 times slower. Output is bounded by the target, whatever the input says.
-import { zstdDecompressSync } from 'node:zlib';
 import type { Codec } from './disk-image.ts';
 import { createInflater, type Inflate } from './inflater.ts';
 import { damagedRemedy, refuse } from './refusal.ts';
+import { createZstdDecoder, type UnpackFrame } from './zstd-decoder.ts';
 import { readZstdFrame } from './zstd-frame.ts';
 
 /** What RFC 8878 section 3.1.1.1.2 asks every decoder to support; a unit has at most 4 MiB, so no encoder needs more. */
@@ -37,12 +37,6 @@ export function unpack(codec: Codec, packed: Uint8Array, target: Uint8Array, opt
 
 type Refuse = (value: string) => Error;
 
-/** One byte more than is wanted: a stream that has it is told from one that ends in time, in a single pass over one buffer. */
-const bounded = (length: number): { chunkSize: number; maxOutputLength: number } => ({
-  chunkSize: Math.max(64, length + 1),
-  maxOutputLength: length,
-});
-
 const inflaters: { [codec in 'deflate-raw' | 'zlib']?: Inflate } = {};
 
 function inflate(codec: 'deflate-raw' | 'zlib', packed: Uint8Array, target: Uint8Array, no: Refuse): number {
@@ -50,6 +44,8 @@ function inflate(codec: 'deflate-raw' | 'zlib', packed: Uint8Array, target: Uint
   const run = inflaters[codec];
   return named(target.length, no, () => run(packed, target));
 }
+
+let unpackFrame: UnpackFrame | undefined;
 
 /** Frames follow each other until the unit is full (qemu/block/qcow2-threads.c accepts that too); skippable ones hold nothing. */
 function unpackZstd(packed: Uint8Array, target: Uint8Array, no: Refuse): number {
@@ -64,9 +60,9 @@ function unpackZstd(packed: Uint8Array, target: Uint8Array, no: Refuse): number 
       throw no(`in need of a window of ${frame.windowBytes} bytes, of at most ${maxWindowBytes}`);
     const bytes = packed.subarray(at, at + frame.length);
     if (frame.kind === 'data') {
-      const unpacked = named(target.length, no, () => zstdDecompressSync(bytes, bounded(room)));
-      target.set(unpacked, filled);
-      filled += unpacked.length;
+      unpackFrame ??= createZstdDecoder();
+      const run = unpackFrame;
+      filled += named(target.length, no, () => run(bytes, frame.contentBytes, target.subarray(filled)));
     }
     at += frame.length;
   }

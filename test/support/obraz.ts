@@ -1,5 +1,6 @@
 // The real service as a child process, for end-to-end tests: `node src/main.ts serve` on free ports with a data folder of its own.
 import { type ChildProcess, spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { mkdtemp, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -19,6 +20,16 @@ export interface Bootstrap {
 }
 
 const repository = path.resolve(import.meta.dirname, '../..');
+
+/** Node's, as `npm start` gives them: what it measures of memory is then what operators see. */
+const nodeFlags = flagsOfStart();
+
+function flagsOfStart(): string[] {
+  const { scripts } = JSON.parse(readFileSync(path.join(repository, 'package.json'), 'utf8')) as { scripts: { start: string } };
+  const flags = /exec node ((?:--\S+ )*)src\/main\.ts serve$/.exec(scripts.start);
+  if (flags === null) throw new Error('npm start does not end with the service');
+  return flags[1]!.split(' ').filter((flag) => flag !== '');
+}
 
 export class Obraz implements AsyncDisposable {
   readonly child: ChildProcess;
@@ -45,10 +56,11 @@ export class Obraz implements AsyncDisposable {
     const inherited = Object.fromEntries(
       Object.entries(process.env).filter(([name]) => !/^OBRAZ_|^DATABASE_URL$|_PROXY$/i.test(name)),
     );
-    const child = spawn(process.execPath, ['src/main.ts', 'serve'], {
+    const child = spawn(process.execPath, [...nodeFlags, 'src/main.ts', 'serve'], {
       cwd: repository,
       stdio: ['ignore', 'pipe', 'pipe'],
       env: {
+        NODE_COMPILE_CACHE: path.join(repository, 'node_modules/.cache/node'),
         ...inherited,
         OBRAZ_DATA_DIR: dataDirectory,
         OBRAZ_GRPC_ADDRESS: '127.0.0.1:0',
