@@ -42,7 +42,7 @@ const tableBytes = 3 * MiB;
 /** The interval of checkpoints, and what a busy machine may add to it. */
 const checkpointWindowMs = 2_000 + 4_000;
 
-const sampled = sampledIt({ of: 2 });
+const sampled = sampledIt({ of: 3 });
 
 describe(`crashes and stops in the midst of an import (OBRAZ_TEST_SEED=${testSeed})`, function () {
   this.timeout(180_000);

@@ -76,7 +76,7 @@ const stoppingCollector = `
   process.exit();
 `;
 
-const sampled = sampledIt({ of: 2 });
+const sampled = sampledIt({ of: 3 });
 
 describe(`garbage collection end to end (OBRAZ_TEST_SEED=${testSeed})`, function () {
   this.timeout(180_000);

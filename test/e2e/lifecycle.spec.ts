@@ -155,7 +155,7 @@ function idsOf(name: string): { uid: number; gid: number } | undefined {
   }
 }
 
-const sampled = sampledIt({ of: 3 });
+const sampled = sampledIt({ of: 4 });
 
 describe(`the life of the service (OBRAZ_TEST_SEED=${testSeed})`, function () {
   this.timeout(180_000);

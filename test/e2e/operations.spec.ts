@@ -70,7 +70,7 @@ const percentile = (values: number[], share: number): number =>
 const describeTimes = (values: number[]): string =>
   `median ${percentile(values, 0.5).toFixed(1)} ms, p99 ${percentile(values, 0.99).toFixed(1)} ms, of ${values.length}`;
 
-const sampled = sampledIt({ of: 2 });
+const sampled = sampledIt({ of: 3 });
 
 describe(`Operations over several processes (OBRAZ_TEST_SEED=${testSeed})`, function () {
   this.timeout(180_000);

@@ -27,7 +27,7 @@ const MiB = 1024 * 1024;
 const dataBytes = (isLongRun ? 200 : 48) * MiB;
 const importMs = (dataBytes / MiB) * 80;
 
-const sampled = sampledIt({ of: 2 });
+const sampled = sampledIt({ of: 3 });
 
 describe(`two processes on one database (OBRAZ_TEST_SEED=${testSeed})`, function () {
   this.timeout(180_000);

@@ -1,4 +1,4 @@
-// Tests that take seconds each: `npm run test:long` runs all of them, `npm test` every `of`-th, others with another seed. The few without
+// Tests that take seconds each: `npm run test:long` runs all of them, `npm test` one of `of`, others with another seed. The few without
 // which a suite says nothing stay with mocha's own `it`.
 import { isLongRun, testSeed } from './images.ts';
 

@@ -95,7 +95,7 @@ const failure = (starting: Promise<EmbeddedPostgres>): Promise<Error> =>
     (error: Error) => error,
   );
 
-const sampled = sampledIt({ of: 3 });
+const sampled = sampledIt({ of: 4 });
 
 describe(`startEmbeddedPostgres (OBRAZ_TEST_SEED=${testSeed})`, function () {
   this.timeout(120_000);
