@@ -2,13 +2,17 @@
 // are synced at the same moment, so puts into different folders run side by side.
 import fs from 'node:fs';
 import path from 'node:path';
-import { closeFile, fullSync, makeFolder, openFile } from './file-calls.ts';
+import { closeFile, fullSync, makeFolder, openFile, readFolder } from './file-calls.ts';
 import { codeOf, isMissing } from './file-errors.ts';
+
+/** Fewer folders are synced one by one, as they are needed. */
+const fewestSyncedTogether = 16;
 
 export class FolderSync {
   readonly #root: string;
   /** Folders whose own entries in their parents this process has made durable. */
   readonly #ensured = new Set<string>();
+  readonly #entriesEnsured = new Map<string, Promise<void>>();
   readonly #rounds = new Map<string, { running: Promise<void>; next: Promise<void> | undefined }>();
 
   /** @param root an absolute path; it exists and is durable. */
@@ -42,6 +46,8 @@ export class FolderSync {
     if (folder === this.#root || this.#ensured.has(folder)) return;
     const parent = path.dirname(folder);
     await this.ensure(parent);
+    await this.#ensureEntries(parent);
+    if (this.#ensured.has(folder)) return;
     try {
       await makeFolder(folder, { mode: 0o700 });
     } catch (error) {
@@ -52,9 +58,31 @@ export class FolderSync {
     this.#ensured.add(folder);
   }
 
+  /** All folders that are in `parent` now, by one sync: a store that exists has hundreds. */
+  #ensureEntries(parent: string): Promise<void> {
+    const known = this.#entriesEnsured.get(parent);
+    if (known !== undefined) return known;
+    const ensuring = this.#syncEntries(parent).then((folders) => {
+      // Else one of them turned out to be missing meanwhile.
+      if (this.#entriesEnsured.get(parent) === ensuring) for (const folder of folders) this.#ensured.add(folder);
+    });
+    this.#entriesEnsured.set(parent, ensuring);
+    ensuring.catch(() => this.#entriesEnsured.delete(parent));
+    return ensuring;
+  }
+
+  async #syncEntries(parent: string): Promise<string[]> {
+    const entries = await readFolder(parent, { withFileTypes: true });
+    const folders = entries.filter((entry) => entry.isDirectory()).map(({ name }) => path.join(parent, name));
+    if (folders.length < fewestSyncedTogether) return [];
+    await this.sync(parent);
+    return folders;
+  }
+
   /** A folder turned out to be missing. */
   forget(): void {
     this.#ensured.clear();
+    this.#entriesEnsured.clear();
   }
 }
 

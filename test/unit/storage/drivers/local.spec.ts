@@ -99,6 +99,21 @@ describe('local blob store', () => {
     expect(calls).to.deep.equal(['fsync .', 'fsync chunks', 'fsync chunks/ab', 'put']);
   });
 
+  it('makes the folders of an old store durable by one sync, since whoever made them may have died before his own', async () => {
+    const names = Array.from({ length: 40 }, (_, index) => `chunks/${index + 10}`);
+    await Promise.all(names.map((name) => store.put(`${name}/first`, [text('bytes')])));
+    const calls = await tracedCalls(
+      directory,
+      `for (const name of ${JSON.stringify(names)}) await store.put(name + '/second', [Buffer.from('x')]);`,
+    );
+    expect(calls.filter((call) => call === 'fsync chunks')).to.have.length(1);
+    for (const name of names) {
+      expect(calls).to.include(`link ${name}/second`);
+      expect(calls.lastIndexOf(`fsync ${name}`)).to.be.greaterThan(calls.indexOf(`link ${name}/second`));
+    }
+    expect(calls.indexOf('fsync chunks')).to.be.lessThan(calls.indexOf(`link ${names[0]}/second`));
+  });
+
   it('removes what dead processes were writing, and nothing of the living', async () => {
     const mine = tempName();
     const [scope, pid, startedAt] = mine.split('.');
