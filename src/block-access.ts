@@ -156,6 +156,15 @@ function observe(metrics: Metrics, attachments: Attachments): void {
     { name: 'obraz_attach_sessions', help: 'Disks, images and snapshots that are open here.' },
     () => attachments.count,
   );
+  const { indexBudget } = attachments;
+  metrics.observedGauge(
+    { name: 'obraz_attach_index_bytes', help: 'Memory of the indexes of what was written and is not committed.' },
+    () => indexBudget.usedBytes,
+  );
+  metrics.observedGauge(
+    { name: 'obraz_attach_waiting_writes', help: 'Writes that wait until what was written before is committed.' },
+    () => indexBudget.waiting,
+  );
 }
 
 const labelled = (metrics: JobMetrics): JobMetrics => ({

@@ -13,17 +13,22 @@ import { openLayerView } from '../storage/layer-view.ts';
 import { createGeneration, type Generation, openSealedGeneration } from '../storage/overlay/generation.ts';
 import { openWritableOverlay } from '../storage/overlay/writable-overlay.ts';
 import { type Access, checkAccess, checkAccesses } from './access.ts';
-import { DiskWriter, type DiskWriterParts } from './disk-writer.ts';
+import { DiskWriter } from './disk-writer.ts';
 import { type GenerationRow, generationsOf } from './generation-queries.ts';
+import { IndexBudget, type IndexBudgetBounds } from './index-budget.ts';
 import { LayerReader } from './layer-reader.ts';
 import { Lease } from './lease.ts';
 import { type Attachable, describe, lockReady } from './resources.ts';
 import { insertSession, liveWriter, type NewSession, removeSessions, renewSessions } from './session-queries.ts';
 import { settleDisk } from './settle.ts';
+import { defaultWriterBounds, type WriterBounds } from './write-room.ts';
+import { WriterGenerations, type WriterGenerationsParts } from './writer-generations.ts';
 
-export interface AttachmentsParts extends DiskWriterParts {
+export interface AttachmentsParts extends WriterGenerationsParts {
   /** One per process: openings and settlements of a disk, and removals of its files, run one after another. */
   turns: Turns;
+  bounds?: Partial<WriterBounds>;
+  indexBudget?: Partial<IndexBudgetBounds>;
   renewMs?: number;
   recheckMs?: number;
 }
@@ -34,6 +39,8 @@ const defaultRecheckMs = 2_000;
 /** A writer that is about to leave is waited for so long: its client's goodbye may still be under way. */
 const leavingMs = 2_000;
 const leavingPollMs = 100;
+/** A disk that has more which are not committed is not opened for writing. */
+const maxGenerations = 1_024;
 /** Sessions of one process. */
 const maxSessions = 4_096;
 
@@ -47,12 +54,14 @@ export class Attachments implements AsyncDisposable {
   readonly #leases = new Map<string, Lease>();
   /** Sessions whose writer may still append: from before its first file until after its last. */
   readonly #writing = new Set<string>();
-  readonly #writers = new Map<string, DiskWriter>();
+  readonly #writers = new Map<string, WriterGenerations>();
+  readonly indexBudget: IndexBudget;
   readonly #stop = new AbortController();
   readonly #loops: Promise<unknown>;
 
   constructor(parts: AttachmentsParts) {
     this.#parts = parts;
+    this.indexBudget = new IndexBudget(parts.indexBudget);
     this.#loops = Promise.all([
       this.#every(parts.renewMs ?? defaultRenewMs, () => this.#renew()),
       this.#every(parts.recheckMs ?? defaultRecheckMs, () => this.#recheck()),
@@ -62,11 +71,12 @@ export class Attachments implements AsyncDisposable {
   /** Whether a session of this process may still append to its generation. */
   isWriting = (sessionId: string): boolean => this.#writing.has(sessionId);
 
-  writerOf(diskId: string): DiskWriter | undefined {
+  /** What its writer of this process makes of a disk's generations, until it has left. */
+  writerOf(diskId: string): WriterGenerations | undefined {
     return this.#writers.get(diskId);
   }
 
-  writers(): DiskWriter[] {
+  writers(): WriterGenerations[] {
     return [...this.#writers.values()];
   }
 
@@ -157,11 +167,14 @@ export class Attachments implements AsyncDisposable {
       this.#writing.delete(lease.id);
       this.#leases.delete(lease.id);
     };
-    const writer: DiskWriter = new DiskWriter(this.#parts, { lease, overlay, number, base: session.baseRoot, closed });
+    const budget = this.indexBudget;
+    const opened = { lease, overlay, number, base: session.baseRoot, budget, closed };
+    const writer: WriterGenerations = new WriterGenerations(this.#parts, opened);
     this.#writers.set(diskId, writer);
     try {
       await writer.refresh();
-      return writer;
+      const bounds = { ...defaultWriterBounds, ...this.#parts.bounds };
+      return new DiskWriter(writer, { bounds, budget, log: this.#parts.log });
     } catch (error) {
       await writer[Symbol.asyncDispose]();
       throw error;
@@ -177,6 +190,9 @@ export class Attachments implements AsyncDisposable {
     const generations = await generationsOf(em, diskId);
     const foreign = generations.find(({ machineId }) => machineId !== this.#parts.machineId);
     if (foreign !== undefined) throw liesElsewhere(foreign);
+    // Commits need no writer: the disk can be opened again when they have caught up.
+    if (generations.length > 0 && (generations.length >= maxGenerations || this.indexBudget.isSpent))
+      throw failedPrecondition(`Disk ${diskId} holds data that is being committed: open it when that has ended, in a moment`);
     // Settled just before; a writer that came and went meanwhile left it.
     if (generations.some(({ state }) => state === 'OPEN'))
       throw failedPrecondition(`Disk ${diskId} is being detached; try again`);

@@ -66,6 +66,8 @@ export interface CommitParts extends SettleParts {
 
 /** Chunks at once of a commit that nobody waits for: the disk is the clients' first. */
 const chunksInBackground = 4;
+/** Generations that one commit takes: their files are open together. A capture takes all that come before it. */
+const maxFolded = 256;
 
 export const commitJobKind = (machineId: string): string => `disk.commit/${machineId}`;
 
@@ -100,7 +102,7 @@ async function commit(parts: CommitParts, job: RunningJob<CommitPayload, CommitC
   // The writer reads what the commit before this one has made: only then may the base be changed again.
   await parts.attachments.writerOf(diskId)?.refresh();
   const plan = await planOf(fork(), diskId);
-  through ??= plan.sealed.at(-1)?.generation ?? 0;
+  through ??= plan.sealed.slice(0, maxFolded).at(-1)?.generation ?? 0;
   // After the plan: a capture that comes later seals later.
   if (await isHeldBack(fork(), job, through)) {
     if (target === undefined) return async () => packedEmpty;
@@ -167,7 +169,7 @@ async function foldAll(
   { base, sizeBytes, sealed }: Plan,
   through: number,
 ): Promise<string> {
-  const { files, storage, admission } = parts;
+  const { files, storage, admission, attachments } = parts;
   await using opened = new AsyncDisposableStack();
   const generations: Generation[] = [];
   for (const row of sealed)
@@ -182,8 +184,11 @@ async function foldAll(
     resume: resumedFrom(job.checkpoint, base),
     onCheckpoint: ({ root: reached, nextIndex }) =>
       job.saveCheckpoint({ through, fold: { base, root: reached, nextIndex } }, { pinnedRoots: [reached] }),
-    onProgress: ({ chunksDone, chunksTotal }) =>
-      job.progress({ bytesDone: chunksDone * chunkBytes, bytesTotal: chunksTotal * chunkBytes, phase: 'committing' }),
+    onProgress: ({ chunksDone, chunksTotal }) => {
+      // Changes that wait for room wait on.
+      attachments.indexBudget.moved();
+      job.progress({ bytesDone: chunksDone * chunkBytes, bytesTotal: chunksTotal * chunkBytes, phase: 'committing' });
+    },
     concurrency: job.payload.target === undefined ? chunksInBackground : undefined,
     signal: job.signal,
   });

@@ -50,6 +50,21 @@ export async function sealedThrough(em: EntityManager, diskId: string): Promise<
   return row?.through;
 }
 
+/** The disk's base, and the generations above it, ascending: from one snapshot. */
+export async function readWritten(
+  em: EntityManager,
+  diskId: string,
+): Promise<{ layerRoot: string | null; generations: number[] } | undefined> {
+  const [row] = await query<{ layerRoot: string | null; generations: number[] }>(
+    em,
+    `select layer_root as "layerRoot",
+       (select coalesce(array_agg(generation order by generation), '{}') from disk_generations where disk_id = disks.id) as generations
+     from disks where id = $1`,
+    [diskId],
+  );
+  return row;
+}
+
 export const lockDiskRow = (em: EntityManager, diskId: string): Promise<unknown[]> =>
   query(em, 'select id from disks where id = $1 for update', [diskId]);
 

@@ -12,6 +12,7 @@ import { commitJobKind, type CommitPayload } from './commit.job.ts';
 import { type GenerationRow, generationsOf, generationsOfMachine } from './generation-queries.ts';
 import { removeExpiredSessions } from './session-queries.ts';
 import { isAbandoned, settleDisk, type SettleParts } from './settle.ts';
+import type { WriterGenerations } from './writer-generations.ts';
 
 export interface SettlementParts extends SettleParts {
   operations: Operations;
@@ -141,7 +142,18 @@ export class Settlement implements AsyncDisposable {
         this.#failed(error, `disk ${diskId} could not be settled`);
       }
     }
-    for (const writer of attachments.writers()) if (writer.mayBeOutdated) await writer.refresh();
+    // Idle writers hold memory that nobody asks for until somebody wants to write.
+    attachments.indexBudget.relieve();
+    for (const writer of attachments.writers()) if (writer.mayBeOutdated) await this.#refresh(writer);
+  }
+
+  /** Of one whose base cannot be read the others hear nothing. */
+  async #refresh(writer: WriterGenerations): Promise<void> {
+    try {
+      await writer.refresh();
+    } catch (error) {
+      this.#failed(error, `the writer of disk ${writer.diskId} could not take up what was committed`);
+    }
   }
 
   async #lookAt(diskId: string, generations: readonly GenerationRow[]): Promise<void> {

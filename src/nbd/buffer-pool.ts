@@ -8,6 +8,7 @@ const smallestBytes = 4096;
 
 export class BufferPool {
   readonly #maxLentBytes: number;
+  readonly #reservedBytes: number;
   readonly #maxKeptBytes: number;
   /** Free buffers by the logarithm of their size. */
   readonly #free: Buffer[][] = Array.from({ length: 32 }, () => []);
@@ -15,9 +16,21 @@ export class BufferPool {
   #lentBytes = 0;
   #keptBytes = 0;
 
-  /** @param maxLentBytes where hasRoom ends. @param maxKeptBytes how much of what came back is kept for later. */
-  constructor({ maxLentBytes, maxKeptBytes }: { maxLentBytes: number; maxKeptBytes: number }) {
+  /**
+   * @param maxLentBytes where hasRoom ends. @param maxKeptBytes how much of what came back is kept for later.
+   * @param reservedBytes beyond maxLentBytes, for those who hold nothing yet.
+   */
+  constructor({
+    maxLentBytes,
+    maxKeptBytes,
+    reservedBytes = 0,
+  }: {
+    maxLentBytes: number;
+    maxKeptBytes: number;
+    reservedBytes?: number;
+  }) {
     this.#maxLentBytes = maxLentBytes;
+    this.#reservedBytes = reservedBytes;
     this.#maxKeptBytes = maxKeptBytes;
   }
 
@@ -30,9 +43,13 @@ export class BufferPool {
     return this.#waiting.length > 0;
   }
 
-  /** Asked before a request is taken in; take() itself refuses nothing, so that the bound is passed by one request per connection at most. */
-  hasRoom(): boolean {
-    return this.#lentBytes < this.#maxLentBytes;
+  /**
+   * Asked before a request is taken in, with what its connection holds; take() itself refuses nothing, so that the bound is passed by one
+   * request per connection at most. Who holds nothing is let into the reserve too: requests that wait for their devices must not
+   * keep out those that need not wait.
+   */
+  hasRoom(heldBytes = Infinity): boolean {
+    return this.#lentBytes < this.#maxLentBytes + (heldBytes === 0 ? this.#reservedBytes : 0);
   }
 
   /** Calls `retry` once, when there is room again; in the order of asking. */

@@ -27,6 +27,8 @@ export interface NbdLimits extends SessionLimits {
   handshakeMs: number;
   /** Memory of all connections for requests and replies; while it is used up none takes in a new request. */
   maxHeldBytesOfAll: number;
+  /** Beyond that, for requests of connections that hold nothing of it. */
+  reservedBytes: number;
   /** While memory is short, a connection that holds some of it and has moved too little for so long is closed. */
   stalledMs: number;
   /** How long a closing server waits for what is in flight. */
@@ -40,6 +42,7 @@ export const defaultNbdLimits: NbdLimits = {
   maxHandshakes: 128,
   handshakeMs: 10_000,
   maxHeldBytesOfAll: 512 * 1024 * 1024,
+  reservedBytes: 64 * 1024 * 1024,
   stalledMs: 30_000,
   closeMs: 10_000,
 };
@@ -116,7 +119,8 @@ class ListeningServer implements NbdServer {
     this.#options = options;
     this.#tls = options.tls;
     this.#limits = { ...defaultNbdLimits, ...options.limits };
-    this.#pool = new BufferPool({ maxLentBytes: this.#limits.maxHeldBytesOfAll, maxKeptBytes: keptBytes });
+    const { maxHeldBytesOfAll, reservedBytes } = this.#limits;
+    this.#pool = new BufferPool({ maxLentBytes: maxHeldBytesOfAll, maxKeptBytes: keptBytes, reservedBytes });
     this.#checkTimer = setInterval(() => this.#check(), Math.min(checkMs, this.#limits.stalledMs));
     this.#checkTimer.unref();
   }

@@ -122,6 +122,8 @@ export class Session {
   /** For how long it has moved too little for the memory that it holds; see Pace. */
   slowForMs(nowMs: number): number {
     const { heldBytes, givenBytes } = this.#memory;
+    // While the device works on something, the client is not who is waited for.
+    if (this.#execution.inFlight > 0) return this.#pace.slowForMs(nowMs, 0, this.#receivedBytes + givenBytes);
     return this.#pace.slowForMs(nowMs, heldBytes, this.#receivedBytes + givenBytes);
   }
 
@@ -222,7 +224,7 @@ export class Session {
 
   #hasRoom(): boolean {
     if (this.#execution.inFlight >= this.#limits.maxRequests || this.#memory.heldBytes >= this.#limits.maxHeldBytes) return false;
-    if (this.#pool.hasRoom()) return true;
+    if (this.#pool.hasRoom(this.#memory.heldBytes)) return true;
     if (!this.#waitsForRoom) this.#pool.waitForRoom(this.#retry);
     this.#waitsForRoom = true;
     return false;

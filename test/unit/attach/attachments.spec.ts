@@ -1,158 +1,36 @@
 // Attach sessions on a real PostgreSQL and a store in a folder, without NBD: what a writer's bounds do, what is left of a writer that lost
 // its lease, and what is said when what was written is missing.
-import { mkdtemp, readdir, rm, stat } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readdir, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { EntityManager } from '@mikro-orm/postgresql';
 import { expect } from 'chai';
-import { Attachments } from '../../../src/attach/attachments.ts';
-import { captureTargets } from '../../../src/attach/capture-targets.ts';
-import { type CaptureTargets, commitJob, commitJobKind } from '../../../src/attach/commit.job.ts';
-import { DiskWriter, type WriterBounds } from '../../../src/attach/disk-writer.ts';
-import { GenerationFiles } from '../../../src/attach/generation-files.ts';
-import { Settlement } from '../../../src/attach/settlement.ts';
-import { query } from '../../../src/db/bound-query.ts';
-import { entities } from '../../../src/entities.ts';
-import { Admissions } from '../../../src/gc/admission.ts';
-import { bootstrap } from '../../../src/iam/bootstrap.ts';
+import { type CaptureTargets, commitJobKind } from '../../../src/attach/commit.job.ts';
+import type { WriterGenerations } from '../../../src/attach/writer-generations.ts';
 import type { BlockDevice } from '../../../src/nbd/block-device.ts';
 import { JobBell } from '../../../src/operations/job-bell.ts';
 import { Operations } from '../../../src/operations/operations.ts';
 import { packedEmpty } from '../../../src/operations/pack.ts';
-import { Runner } from '../../../src/operations/runner.ts';
-import type { Log } from '../../../src/platform/log.ts';
-import { Turns } from '../../../src/platform/turns.ts';
 import { parsePageAddress } from '../../../src/storage/address.ts';
 import { openLayerView } from '../../../src/storage/layer-view.ts';
-import { openStorage, type Storage } from '../../../src/storage/open.ts';
-import { FailingSyncs } from '../../support/failing-syncs.ts';
+import { AttachKit, refusal } from '../../support/attach-kit.ts';
 import { eventually } from '../../support/attached-disk.ts';
-import { insertDisk } from '../../support/disk-rows.ts';
+import { FailingSyncs } from '../../support/failing-syncs.ts';
 import { randomFrom, testSeed } from '../../support/images.ts';
-import { MemoryLog, shortBounds } from '../../support/operations-kit.ts';
-import { type TestOrm, testOrm } from '../../support/test-orm.ts';
 
 const MiB = 1024 * 1024;
 
 describe(`attachments (OBRAZ_TEST_SEED=${testSeed})`, function () {
   this.timeout(120_000);
   const random = randomFrom(testSeed);
-  const { signal } = new AbortController();
-  let database: TestOrm;
-  let folder: string;
-  let storage: Storage;
-  let subjectId: string;
-  let lastDisk = 0;
-
-  const fork = () => database.orm.em.fork();
-  const sql = <Row>(text: string, values: unknown[] = []) => query<Row>(fork(), text, values);
+  let kit: AttachKit;
+  let { fork, sql, machine, newDisk, noise, machineOf, committed, signal }: AttachKit = {} as AttachKit;
 
   before(async () => {
-    database = await testOrm(entities);
-    folder = await mkdtemp(path.join(tmpdir(), 'obraz-attachments-'));
-    storage = await openStorage({ directory: path.join(folder, 'blobs') });
-    subjectId = (await fork().transactional((em) => bootstrap(em))).serviceAccountId;
+    kit = await AttachKit.start();
+    ({ fork, sql, machine, newDisk, noise, machineOf, committed, signal } = kit);
   });
 
-  after(async () => {
-    await storage?.[Symbol.asyncDispose]();
-    await database?.[Symbol.asyncDispose]();
-    await rm(folder, { recursive: true, force: true });
-  });
-
-  interface Machine extends AsyncDisposable {
-    attachments: Attachments;
-    folder: string;
-    log: MemoryLog;
-    open(diskId: string): Promise<BlockDevice>;
-  }
-
-  interface MachineOptions {
-    targets?: CaptureTargets;
-    /** False: nothing is settled or committed but by an opening. */
-    settles?: boolean;
-    /** For sessions alone. */
-    forkOfSessions?: () => EntityManager;
-  }
-
-  /** All that a process has of it. */
-  async function machine(
-    machineId: string,
-    bounds: Partial<WriterBounds> = {},
-    { targets = captureTargets(fork, storage), settles = true, forkOfSessions = fork }: MachineOptions = {},
-  ): Promise<Machine> {
-    const stack = new AsyncDisposableStack();
-    const own = path.join(folder, machineId);
-    const files = await GenerationFiles.open(own, 'installation');
-    const memory = new MemoryLog();
-    const log = memory as unknown as Log;
-    const bell = new JobBell(fork);
-    const operations = new Operations({ bell, fork });
-    const turns = new Turns();
-    let settlement: Settlement | undefined;
-    const onSealed = () => settlement?.soon();
-    const attachments = stack.use(
-      new Attachments({
-        fork: forkOfSessions,
-        storage,
-        files,
-        machineId,
-        turns,
-        log,
-        onSealed,
-        bounds,
-        renewMs: 100,
-        recheckMs: 100,
-      }),
-    );
-    const shared = { fork, files, machineId, isWriting: attachments.isWriting, log, attachments, turns };
-    if (settles) settlement = stack.use(new Settlement({ ...shared, operations, bell, subjectId, intervalMs: 200 }));
-    const admissions = new Admissions({ fork });
-    const handler = commitJob({
-      ...shared,
-      storage,
-      admission: (writer) => admissions.of(writer),
-      targets,
-      commitTurns: new Turns(),
-      onCommitting: (...committing) => settlement?.committing(...committing),
-    });
-    const runner = stack.use(new Runner({ fork, bell, handlers: [handler], concurrency: 2, log: memory, bounds: shortBounds }));
-    if (settles) runner.start();
-    return {
-      attachments,
-      folder: path.join(own, 'generations', 'installation'),
-      log: memory,
-      open: (diskId) => {
-        const access = { subject: { id: subjectId, type: 'serviceAccount' }, tokenId: undefined, resourceId: diskId };
-        return attachments.open({ ...access, mode: 'READ_WRITE' }, 'a test', signal);
-      },
-      [Symbol.asyncDispose]: () => stack.disposeAsync(),
-    };
-  }
-
-  const newDisk = async (size = 64 * MiB): Promise<string> => {
-    const id = `epdtest${(lastDisk += 1)}`;
-    await insertDisk(fork(), id, { size });
-    return id;
-  };
-
-  const noise = (bytes: number): Buffer => {
-    const buffer = Buffer.alloc(bytes);
-    for (let at = 0; at + 4 <= bytes; at += 4) buffer.writeUInt32LE(random() * 2 ** 32, at);
-    return buffer;
-  };
-
-  const machineOf = async (diskId: string) =>
-    (await sql<{ machine_id: string | null }>('select machine_id from disks where id = $1', [diskId]))[0]!.machine_id;
-
-  const committed = (diskId: string) => eventually('it is committed', async () => (await machineOf(diskId)) === null);
-
-  const refusal = (attempt: Promise<unknown>): Promise<string> =>
-    attempt.then(
-      () => 'it was not refused',
-      (error: Error) => error.message,
-    );
+  after(() => kit?.[Symbol.asyncDispose]());
 
   it('captures a disk as it was when it sealed, though whoever captured was killed and the disk was written since', async () => {
     const diskId = await newDisk();
@@ -166,7 +44,7 @@ describe(`attachments (OBRAZ_TEST_SEED=${testSeed})`, function () {
       abandon: async () => {},
     };
     const operations = new Operations({ bell: new JobBell(fork), fork });
-    const { id } = await operations.beginOwn(subjectId, async () => ({
+    const { id } = await operations.beginOwn(kit.subjectId, async () => ({
       folderId: '',
       resourceId: 'capture',
       description: 'Capture',
@@ -178,7 +56,7 @@ describe(`attachments (OBRAZ_TEST_SEED=${testSeed})`, function () {
       `update jobs set attempt = 1, lease_owner = 'dead', lease_until = now() + interval '1 hour' where operation_id = $1`,
       [id],
     );
-    await using here = await machine('captured', {}, { targets });
+    await using here = await machine('captured', { targets });
     const before = noise(4096);
     const after = noise(4096);
     const device = await here.open(diskId);
@@ -194,7 +72,7 @@ describe(`attachments (OBRAZ_TEST_SEED=${testSeed})`, function () {
     await sql('update jobs set lease_until = now() where operation_id = $1', [id]);
     await committed(diskId);
     const contents = async (layerRoot: string): Promise<Buffer> => {
-      const view = await openLayerView(storage, parsePageAddress(layerRoot), 64 * MiB);
+      const view = await openLayerView(kit.storage, parsePageAddress(layerRoot), 64 * MiB);
       const bytes = Buffer.alloc(4096);
       await view.read(bytes, 0, signal);
       return bytes;
@@ -238,7 +116,7 @@ describe(`attachments (OBRAZ_TEST_SEED=${testSeed})`, function () {
   });
 
   it('commits while it is written, when a log passes its bound, and lets writes wait for room', async () => {
-    await using here = await machine('bounded', { openLogBytes: 2 * MiB, logBytes: 6 * MiB });
+    await using here = await machine('bounded', { bounds: { openLogBytes: 2 * MiB, logBytes: 6 * MiB } });
     const diskId = await newDisk();
     const content = Buffer.alloc(64 * MiB);
     let mostBytes = 0;
@@ -281,6 +159,106 @@ describe(`attachments (OBRAZ_TEST_SEED=${testSeed})`, function () {
     expect(await sql('select id from attach_sessions')).to.deep.equal([]);
   });
 
+  it('answers ENOSPC when nothing is committed, reads on, and loses nothing that it had answered', async () => {
+    const diskId = await newDisk();
+    const content = noise(4 * MiB);
+    let written = 0;
+    {
+      const bounds = { openLogBytes: 1 * MiB, logBytes: 2 * MiB, stalledMs: 100 };
+      await using here = await machine('stalled', { settles: false, bounds });
+      await using disk = await here.open(diskId);
+      const write = () => disk.write(content.subarray(written, written + 65536), written, false, signal);
+      let error: unknown;
+      while (error === undefined && written < content.length) {
+        error = await write().catch((reason: unknown) => reason);
+        if (error === undefined) written += 65536;
+      }
+      expect(error).to.have.property('code', 'ENOSPC');
+      const waiting = write().catch((reason: unknown) => reason);
+      const read = Buffer.alloc(written);
+      await disk.read(read, 0, signal);
+      expect(read.equals(content.subarray(0, written))).to.equal(true);
+      await disk.flush(signal);
+      expect(await waiting).to.have.property('code', 'ENOSPC');
+      expect(disk.ended.aborted).to.equal(false);
+      // When commits get on again, so do writes.
+      here.settle();
+      await eventually('it takes writes again', () =>
+        write().then(
+          () => true,
+          () => false,
+        ),
+      );
+    }
+    await using there = await machine('stalled');
+    await using again = await there.open(diskId);
+    const read = Buffer.alloc(written + 65536);
+    await again.read(read, 0, signal);
+    expect(read.equals(content.subarray(0, written + 65536))).to.equal(true);
+  });
+
+  it('bounds the memory of all indexes together: idle disks are committed for busy ones, and all get on', async () => {
+    // Whoever has written anything has an index of more than 128 KiB.
+    await using here = await machine('together', { indexBudget: { maxBytes: 300 * 1024, smallBytes: 0 } });
+    const { indexBudget } = here.attachments;
+    await using open = new AsyncDisposableStack();
+    const disks: BlockDevice[] = [];
+    for (let count = 0; count < 4; count += 1) disks.push(open.use(await here.open(await newDisk(8 * MiB))));
+    for (const [index, disk] of disks.entries()) await disk.write(Buffer.alloc(4096, index + 1), 0, false, signal);
+    await eventually('memory came back', () => indexBudget.usedBytes <= 300 * 1024);
+    let mostBytes = 0;
+    await Promise.all(
+      disks.map(async (disk, index) => {
+        for (let sector = 1; sector < 6; sector += 1) {
+          await disk.write(Buffer.alloc(4096, index + 1), sector * 4096, sector % 2 === 0, signal);
+          mostBytes = Math.max(mostBytes, indexBudget.usedBytes);
+        }
+      }),
+    );
+    // Each may be let in with nothing before it, and once more beside what is being committed.
+    expect(mostBytes).to.be.at.most(300 * 1024 + disks.length * 140 * 1024);
+    for (const [index, disk] of disks.entries()) {
+      const read = Buffer.alloc(6 * 4096);
+      await disk.read(read, 0, signal);
+      expect(read.equals(Buffer.alloc(6 * 4096, index + 1))).to.equal(true);
+    }
+    await open.disposeAsync();
+    expect(indexBudget.usedBytes).to.equal(0);
+  });
+
+  it('lets writes wait, and opens no disk that has to be committed, while the memory of indexes is used up', async () => {
+    const diskId = await newDisk();
+    {
+      await using before = await machine('spent', { settles: false });
+      await using disk = await before.open(diskId);
+      await disk.write(noise(4096), 0, false, signal);
+    }
+    await using here = await machine('spent', {
+      settles: false,
+      indexBudget: { maxBytes: 1000, smallBytes: 0 },
+      bounds: { stalledMs: 100 },
+    });
+    await using other = await here.open(await newDisk());
+    await using third = await here.open(await newDisk());
+    const write = () => other.write(noise(4096), 0, false, signal);
+    await write();
+    expect(await write().catch((error: { code?: string }) => error.code)).to.equal('ENOSPC');
+    await other.read(Buffer.alloc(4096), 0, signal);
+    // Who has written nothing waits for nobody.
+    await third.write(noise(4096), 0, false, signal);
+    expect(await refusal(here.open(diskId))).to.contain('is being committed');
+    here.settle();
+    await committed(diskId);
+    await eventually('writes are taken again', () =>
+      write().then(
+        () => true,
+        () => false,
+      ),
+    );
+    await eventually('memory came back', () => here.attachments.indexBudget.usedBytes === 0);
+    await using _opened = await here.open(diskId);
+  });
+
   it('ends a session whose lease is gone, and commits what it had answered', async () => {
     await using here = await machine('fenced');
     const diskId = await newDisk();
@@ -304,13 +282,13 @@ describe(`attachments (OBRAZ_TEST_SEED=${testSeed})`, function () {
   });
 
   for (const [what, sealing] of [
-    ['a flush', (disk: BlockDevice) => disk.flush(signal)],
-    ['a seal', (disk: BlockDevice) => (disk as DiskWriter).seal()],
+    ['a flush', (disk) => disk.flush(signal)],
+    ['a seal', (_disk, generations) => generations.seal()],
     ['the last sync', async () => {}],
-  ] as const) {
+  ] as [string, (disk: BlockDevice, generations: WriterGenerations) => Promise<void>][]) {
     it(`goes on from what a flush had acknowledged, and from nothing else, when ${what} fails for the disk below`, async () => {
       using syncs = new FailingSyncs();
-      await using here = await machine('failing', {}, { settles: false });
+      await using here = await machine('failing', { settles: false });
       const diskId = await newDisk();
       const disk = await here.open(diskId);
       const content = noise(8192);
@@ -319,7 +297,7 @@ describe(`attachments (OBRAZ_TEST_SEED=${testSeed})`, function () {
       const { size } = await stat(path.join(here.folder, file!));
       await disk.write(content.subarray(4096), 4096, false, signal);
       syncs.fails = true;
-      const outcome = await sealing(disk).then(
+      const outcome = await sealing(disk, here.attachments.writerOf(diskId)!).then(
         () => 'done',
         () => 'failed',
       );
@@ -342,10 +320,9 @@ describe(`attachments (OBRAZ_TEST_SEED=${testSeed})`, function () {
     await using here = await machine('late');
     const diskId = await newDisk();
     const disk = await here.open(diskId);
-    expect(disk).to.be.instanceOf(DiskWriter);
     await disk.write(noise(4096), 0, true, signal);
     await sql('update attach_sessions set lease_until = clock_timestamp()');
-    expect(await refusal((disk as DiskWriter).seal())).to.contain('lease');
+    expect(await refusal(here.attachments.writerOf(diskId)!.seal())).to.contain('lease');
     expect(disk.ended.aborted).to.equal(true);
     const states = await sql<{ state: string }>('select state from disk_generations where disk_id = $1', [diskId]);
     expect(states).to.deep.equal([{ state: 'OPEN' }]);
@@ -368,7 +345,7 @@ describe(`attachments (OBRAZ_TEST_SEED=${testSeed})`, function () {
 
   it('says so when what was written is missing, rather than serve the disk without it', async () => {
     const diskId = await newDisk();
-    await using here = await machine('robbed', { openLogBytes: 1024 * MiB });
+    await using here = await machine('robbed');
     // Sealed by no commit: the file goes before the machine looks.
     await sql(
       `insert into disk_generations (disk_id, generation, state, machine_id, writer_id, length_bytes, created_at)

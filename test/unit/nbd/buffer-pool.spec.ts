@@ -38,4 +38,14 @@ describe('The buffers of NBD connections', () => {
     expect(pool.isShort).to.equal(false);
     expect(pool.lentBytes).to.equal(0);
   });
+
+  it('keep a reserve for those who hold nothing', () => {
+    const pool = new BufferPool({ maxLentBytes: 8192, maxKeptBytes: 0, reservedBytes: 4096 });
+    pool.take(8192);
+    expect(pool.hasRoom(1)).to.equal(false);
+    expect(pool.hasRoom()).to.equal(false);
+    expect(pool.hasRoom(0)).to.equal(true);
+    pool.take(4096);
+    expect(pool.hasRoom(0)).to.equal(false);
+  });
 });

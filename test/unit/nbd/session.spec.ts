@@ -289,7 +289,7 @@ describe('An NBD connection', () => {
     const device = new MemoryDevice(counting(8 * MiB));
     await using server = await TestNbdServer.start(
       { disk: device },
-      { limits: { maxHeldBytes: 4 * MiB, maxHeldBytesOfAll: 4 * MiB, stalledMs: 300 } },
+      { limits: { maxHeldBytes: 4 * MiB, maxHeldBytesOfAll: 4 * MiB, reservedBytes: 0, stalledMs: 300 } },
     );
     using stuck = await NbdClient.opened(server.tcpAddress, 'disk');
     stuck.send(request('write', { length: 8 * MiB }));
@@ -305,7 +305,7 @@ describe('An NBD connection', () => {
     const device = new MemoryDevice(counting(8 * MiB));
     await using server = await TestNbdServer.start(
       { disk: device },
-      { limits: { maxHeldBytes: 4 * MiB, maxHeldBytesOfAll: 4 * MiB, stalledMs: 300 } },
+      { limits: { maxHeldBytes: 4 * MiB, maxHeldBytesOfAll: 4 * MiB, reservedBytes: 0, stalledMs: 300 } },
     );
     using slow = await NbdClient.opened(server.tcpAddress, 'disk');
     slow.send(request('write', { length: 8 * MiB }));
@@ -320,6 +320,30 @@ describe('An NBD connection', () => {
     } finally {
       clearInterval(trickle);
     }
+  });
+
+  it('whose device lets its writes wait keeps no others from reading, and is not closed for it', async () => {
+    const held = Promise.withResolvers<void>();
+    const busy = new MemoryDevice(Buffer.alloc(8 * MiB), {
+      before: (call) => (call.startsWith('write') ? held.promise : Promise.resolve()),
+    });
+    const device = new MemoryDevice(counting(1 * MiB));
+    await using server = await TestNbdServer.start(
+      { busy, disk: device },
+      { limits: { maxHeldBytes: 16 * MiB, maxHeldBytesOfAll: 4 * MiB, reservedBytes: 2 * MiB, stalledMs: 50 } },
+    );
+    using writing = await NbdClient.opened(server.tcpAddress, 'busy');
+    writing.send(request('write', { length: 4 * MiB }), Buffer.alloc(4 * MiB, 1), request('write', { length: 4 * MiB }));
+    await until(() => server.server.heldBytes >= 4 * MiB);
+    using reading = await NbdClient.opened(server.socketPath, 'disk');
+    // In this time whoever holds memory and is slow would be found several times.
+    for (const deadline = Date.now() + 300; Date.now() < deadline;) {
+      reading.send(request('read', { length: 64 * KiB }));
+      expect((await reading.simpleReply(64 * KiB)).error).to.equal(0);
+    }
+    expect(server.closed).to.deep.equal([]);
+    held.resolve();
+    expect((await writing.simpleReply(0)).error).to.equal(0);
   });
 
   it('that asks for many block statuses has one at a time, and lets others run in between', async () => {
