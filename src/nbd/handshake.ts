@@ -1,6 +1,7 @@
 // The handshake: fixed newstyle negotiation (doc/proto.md, "Handshake", "TLS support"), as one conversation from the greeting to the
 // opened export. Every length is bounded before it is read, every client has the same few seconds (the signal), and what a client said
 // before TLS is forgotten with it.
+import { once } from 'node:events';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import type { BlockDevice } from './block-device.ts';
@@ -110,6 +111,8 @@ class Conversation {
     const { fixedNewstyle, noZeroes } = decodeClientFlags(await this.#reader.take(clientFlagsBytes));
     this.#noZeroes = noZeroes;
     for (let count = 0; count < maxOptions; count += 1) {
+      // Answers are longer than questions: who does not take them is asked nothing more.
+      if (this.#socket.writableNeedDrain) await once(this.#socket, 'drain', { signal: this.#signal });
       const { option, lengthBytes } = decodeOptionHeader(await this.#reader.take(optionHeaderBytes));
       if (!fixedNewstyle && option !== Option.exportName) throw new ProtocolViolation('options need fixed newstyle');
       if (option === Option.exportName) return this.#exportName(lengthBytes);

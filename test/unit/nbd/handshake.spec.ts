@@ -1,7 +1,7 @@
 // The handshake as strangers hold it: what a real client never says.
 import { expect } from 'chai';
 import { connect as connectTls } from 'node:tls';
-import { ExportRefused } from '../../../src/nbd/export-provider.ts';
+import { type ExportProvider, ExportRefused } from '../../../src/nbd/export-provider.ts';
 import { makeAuthority } from '../../support/certificates.ts';
 import { MemoryDevice, MemoryExports } from '../../support/memory-device.ts';
 import {
@@ -43,6 +43,32 @@ describe('The NBD handshake', () => {
     expect(answers.at(-1)!.reply).to.equal(ack);
     client.send(request('read', { length: 8 }));
     expect((await client.simpleReply(8)).data.toString()).to.equal('diskdisk');
+  });
+
+  it('asks a client nothing more that does not read what it asked for, until it does', async () => {
+    const exports = new MemoryExports({ disk: disk() });
+    const [listed] = await exports.list();
+    const many = Array.from({ length: 500 }, () => ({ ...listed!, description: 'd'.repeat(4000) }));
+    let lists = 0;
+    const provider: ExportProvider = {
+      list: async () => {
+        lists += 1;
+        return many;
+      },
+      info: exports.info.bind(exports),
+      open: exports.open.bind(exports),
+    };
+    await using own = await TestNbdServer.start({}, { provider });
+    using client = await NbdClient.greeted(own.socketPath);
+    client.socket.pause();
+    const asked = 12;
+    client.send(...Array.from({ length: asked }, () => optionMessage(3)));
+    await until(() => lists > 0);
+    // Without a bound all would be answered by now, into memory.
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    expect(lists).to.be.at.most(3);
+    client.socket.resume();
+    await until(() => lists === asked);
   });
 
   it('gives the information that is asked for', async () => {
