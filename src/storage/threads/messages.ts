@@ -1,26 +1,33 @@
-// What the main thread and the threads of a store say to each other.
+// What a pool of threads and one of its threads say to each other. All of it is plain data.
 import type { PostedError } from '../../platform/posted-error.ts';
 import type { Admitted } from '../admission.ts';
-import type { CorruptFinding } from '../damage.ts';
-import type { ChunkPatch, FoldFile } from '../overlay/fold-chunk.ts';
 
-export type ToThread =
-  | { kind: 'slab'; slab: number; memory: SharedArrayBuffer }
-  /** `slots`: slab and offset of each block, one after another. `checks`: as ChunkStore.readBlocks, of these blocks. */
-  | { kind: 'read'; taskId: number; address: string; first: number; slots: readonly number[]; checks: readonly number[] }
-  /** Logs that chunks are folded from, by their place in patches. */
-  | { kind: 'openFold'; foldId: number; files: readonly FoldFile[] }
-  | { kind: 'closeFold'; foldId: number }
-  | { kind: 'fold'; taskId: number; foldId: number; base: string | undefined; patch: ChunkPatch }
+/** What the messages of one pool carry. */
+export interface Dialogue {
+  /** What a context is opened from, in each thread that works in it. */
+  description: unknown;
+  work: unknown;
+  answer: unknown;
+  /** Told by a thread at any time; nobody waits for it. */
+  note: unknown;
+}
+
+export type ToThread<D extends Dialogue> =
+  /** Shared memory, appended to what the thread knows. */
+  | { kind: 'memory'; memory: SharedArrayBuffer }
+  | { kind: 'open'; contextId: number; description: D['description'] }
+  | { kind: 'close'; contextId: number }
+  | { kind: 'work'; taskId: number; contextId: number | undefined; work: D['work'] }
   | { kind: 'cancel'; taskId: number }
+  /** The answers to 'admit'. */
   | { kind: 'admitted'; askId: number; admitted: readonly Admitted[] }
   | { kind: 'refused'; askId: number; error: PostedError };
 
-export type FromThread =
+export type FromThread<D extends Dialogue> =
   /** Answers of one moment together: waking the other thread costs as much as reading a block. */
-  | { kind: 'several'; messages: readonly FromThread[] }
-  | { kind: 'read'; taskId: number; checks: readonly number[] }
-  | { kind: 'folded'; taskId: number; address: string | undefined }
+  | { kind: 'several'; messages: readonly FromThread<D>[] }
+  | { kind: 'done'; taskId: number; answer: D['answer'] }
   | { kind: 'failed'; taskId: number; error: PostedError }
-  | { kind: 'admit'; askId: number; foldId: number; keys: readonly string[] }
-  | { kind: 'corrupt'; finding: CorruptFinding };
+  /** Before a put of these objects for the context: only the main thread has the database. */
+  | { kind: 'admit'; askId: number; contextId: number; keys: readonly string[] }
+  | { kind: 'note'; note: D['note'] };
