@@ -23,7 +23,11 @@ describe('a pool of threads', function () {
       ...options,
     });
 
-  const errorOf = (promise: Promise<unknown>): Promise<unknown> => promise.then(() => undefined, (error: unknown) => error);
+  const errorOf = (promise: Promise<unknown>): Promise<unknown> =>
+    promise.then(
+      () => undefined,
+      (error: unknown) => error,
+    );
 
   /** Notes and answers come on their own time; mocha bounds the wait. */
   async function until(condition: () => boolean): Promise<void> {
