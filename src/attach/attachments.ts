@@ -193,9 +193,9 @@ export class Attachments implements AsyncDisposable {
     // Commits need no writer: the disk can be opened again when they have caught up.
     if (generations.length > 0 && (generations.length >= maxGenerations || this.indexBudget.isSpent))
       throw failedPrecondition(`Disk ${diskId} holds data that is being committed: open it when that has ended, in a moment`);
-    // Settled just before; a writer that came and went meanwhile left it.
+    // Settled just before: of a writer that came and went meanwhile, or of one whose lease has ended and that is still leaving.
     if (generations.some(({ state }) => state === 'OPEN'))
-      throw failedPrecondition(`Disk ${diskId} is being detached; try again`);
+      throw new DiskHasWriter('FAILED_PRECONDITION', `Disk ${diskId} is being detached; try again`);
     return { disk, generations };
   }
 

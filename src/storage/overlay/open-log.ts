@@ -168,6 +168,8 @@ export class OpenLog implements OpenGeneration {
    */
   async conclude(): Promise<{ lengthBytes: number; failure: OverlayFailedError | undefined }> {
     await this.sync().catch(() => undefined);
+    // One that was under way when a write failed may have been promised to somebody.
+    await this.#syncing?.running.catch(() => undefined);
     return { lengthBytes: this.#durableBytes, failure: this.#failure };
   }
 

@@ -110,6 +110,33 @@ describe('A written disk', function () {
     await generations.seal();
   });
 
+  it('is opened when a writer without a lease has left it, whoever asks before', async () => {
+    const diskId = await newDisk();
+    const content = noise(4096);
+    const hooks: ForkHooks = {};
+    await using here = await machine('lingering', { settles: false, forkOfSessions: hookedFork(fork, hooks) });
+    const disk = await here.open(diskId);
+    await disk.write(content, 0, false, signal);
+    await sql('update attach_sessions set lease_until = clock_timestamp() where resource_id = $1', [diskId]);
+    const left = Promise.withResolvers<void>();
+    hooks.before = () => {
+      delete hooks.before;
+      return left.promise;
+    };
+    const leaving = disk[Symbol.asyncDispose]();
+    await eventually('it leaves', () => hooks.before === undefined);
+    const looked = Promise.withResolvers<void>();
+    hooks.before = async () => looked.resolve();
+    const opening = here.open(diskId);
+    await looked.promise;
+    left.resolve();
+    await leaving;
+    await using next = await opening;
+    const read = Buffer.alloc(4096);
+    await next.read(read, 0, signal);
+    expect(read.equals(content)).to.equal(true);
+  });
+
   it('keeps a log that got its row, and was sealed, while files without rows were looked for', async () => {
     const diskId = await newDisk();
     const content = noise(4096);
