@@ -107,6 +107,26 @@ export async function writeAsMuch(
   return { written, error: undefined };
 }
 
+/** As writeAsMuch, in this thread. */
+export function writeAsMuchSync(
+  descriptor: number,
+  parts: readonly Uint8Array[],
+  start: number,
+): { written: number; error: unknown } {
+  let rest: readonly Uint8Array[] = parts.filter((part) => part.length > 0);
+  let written = 0;
+  while (rest.length > 0) {
+    try {
+      const count = fs.writevSync(descriptor, rest.slice(0, maxVectors), start + written);
+      written += count;
+      rest = behind(rest, count);
+    } catch (error) {
+      return { written, error };
+    }
+  }
+  return { written, error: undefined };
+}
+
 const writeOnce = (descriptor: number, parts: readonly Uint8Array[], position: number): Promise<number> =>
   new Promise((resolve, reject) => {
     fs.writev(descriptor, parts.slice(0, maxVectors), position, (error, written) =>
