@@ -24,6 +24,7 @@ import { type Generation, openSealedGeneration } from '../storage/overlay/genera
 import { chunkBytes } from '../storage/sizes.ts';
 import type { Attachments } from './attachments.ts';
 import { type GenerationRow, generationsOf, replaceWithBase, sealedThrough } from './generation-queries.ts';
+import type { IndexOwner } from './index-budget.ts';
 import { type SettleParts, settleDisk } from './settle.ts';
 
 // A type, not an interface: it is kept as JSON.
@@ -172,8 +173,13 @@ async function foldAll(
   const { files, storage, admission, attachments } = parts;
   await using opened = new AsyncDisposableStack();
   const generations: Generation[] = [];
-  for (const row of sealed)
+  // Indexes of its own: a commit waits for no memory, but writers wait for what it takes.
+  const own = new OwnIndexes(generations);
+  opened.defer(() => attachments.indexBudget.remove(own));
+  for (const row of sealed) {
     generations.push(opened.use(await openSealedGeneration(files.of(row), row, row.lengthBytes!, job.signal)));
+    attachments.indexBudget.note(own);
+  }
   // Awaited here: the files are open only inside this function.
   const { root } = await fold({
     storage,
@@ -193,6 +199,21 @@ async function foldAll(
     signal: job.signal,
   });
   return root;
+}
+
+class OwnIndexes implements IndexOwner {
+  readonly openIndexBytes = 0;
+  readonly #generations: readonly Generation[];
+
+  constructor(generations: readonly Generation[]) {
+    this.#generations = generations;
+  }
+
+  get indexBytes(): number {
+    return this.#generations.reduce((sum, { indexBytes }) => sum + indexBytes, 0);
+  }
+
+  sealSoon(): void {}
 }
 
 /** An earlier attempt's work counts when it was over the same base: generations up to the checkpoint's number never change. */

@@ -4,7 +4,8 @@
 //
 // A writer whose own index is small is let in even then. So whoever waits can always be helped by a commit of his own disk alone, whatever
 // becomes of other disks' commits: no two writers wait for each other. What is used is so bounded by maxBytes, one small index for each
-// writer, and what the requests under way add. Numbers are bytes, about: those of GenerationIndex.
+// writer, what the requests under way add, and the indexes that commits have of their own, which count and wait for nothing. Numbers are
+// bytes, about: those of GenerationIndex.
 export interface IndexOwner {
   /** Of all generations that are not committed, and of the open one among them. */
   readonly indexBytes: number;
