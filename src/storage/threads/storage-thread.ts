@@ -37,6 +37,9 @@ interface OpenFold {
 /** Blocks that were read and are not told of yet. */
 const mostBlocksHeld = 4;
 
+/** Kept for the next chunks while folds are open, 4 MiB each. */
+const mostFreeBuffers = 4;
+
 const { directory, packing } = workerData as ThreadOptions;
 const blobs = openLocalBlobStore({ directory });
 const reading = blobs.then((store) => openStorageOn(store, { onCorrupt, blockingReads: true }));
@@ -91,6 +94,6 @@ async function fold(
     const address = base === undefined ? undefined : parseChunkAddress(base);
     return { kind: 'folded', address: await foldChunk(storage.chunks, buffer, address, patch, logs, signal) };
   } finally {
-    freeBuffers.push(buffer);
+    if (freeBuffers.length < mostFreeBuffers) freeBuffers.push(buffer);
   }
 }
