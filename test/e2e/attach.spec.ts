@@ -124,6 +124,11 @@ describe(`attached disks (OBRAZ_TEST_SEED=${testSeed})`, function () {
     );
     expect(listed.operations.map(({ description }) => description)).to.deep.equal(['Create disk']);
     expect(await rows(database.url, 'select generation from disk_generations where disk_id = $1', [disk.id])).to.deep.equal([]);
+    const { addresses } = await obraz.bootstrap();
+    const metrics = await (await fetch(`http://${addresses.http}/metrics`)).text();
+    expect(metrics).to.match(/^obraz_nbd_written_bytes_total [1-9]\d{6,}$/m);
+    expect(metrics).to.match(/^obraz_nbd_requests_total\{command="flush"\} [1-9]/m);
+    expect(metrics).to.match(/^obraz_attach_index_bytes \d/m);
   });
 
   it('lets one writer in, tells the second who that is, and neither deletes nor grows what is attached', async () => {
