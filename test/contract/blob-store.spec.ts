@@ -1,4 +1,4 @@
-import { randomFrom, testSeed } from '../support/images.ts';
+import { randomFrom, testSeed } from '../support/sample.ts';
 import { cached } from '../../src/storage/decorators/cached.ts';
 import { limited } from '../../src/storage/decorators/limited.ts';
 import { retrying } from '../../src/storage/decorators/retrying.ts';

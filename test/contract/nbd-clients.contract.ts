@@ -3,7 +3,7 @@ import { expect } from 'chai';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { randomFrom, testSeed } from '../support/images.ts';
+import { randomFrom, testSeed } from '../support/sample.ts';
 import { answerOf, requireTool, run } from '../support/tools.ts';
 
 const MiB = 1024 * 1024;

@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
 import { AttachedDisk, eventually } from '../support/attached-disk.ts';
 import { ObrazClient } from '../support/client.ts';
-import { isLongRun, randomFrom, testSeed } from '../support/images.ts';
+import { isLongRun, randomFrom, testSeed } from '../support/sample.ts';
 import { request } from '../support/nbd-client.ts';
 import { Obraz } from '../support/obraz.ts';
 import { removeDataFolder, type TestDatabase, testDatabase } from '../support/postgres.ts';

@@ -5,7 +5,7 @@ import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { bootableImageBytes, requireBootableImage } from '../support/bootable-image.ts';
 import { ObrazClient } from '../support/client.ts';
-import { isLongRun } from '../support/images.ts';
+import { isLongRun } from '../support/sample.ts';
 import { Machine, requireEmulator } from '../support/machine.ts';
 import { Obraz } from '../support/obraz.ts';
 import { startWebServer } from '../support/web-server.ts';

@@ -10,7 +10,7 @@ import { collect } from '../../src/gc/collect.ts';
 import { parsePageAddress } from '../../src/storage/address.ts';
 import { openStorage } from '../../src/storage/open.ts';
 import { ObrazClient } from '../support/client.ts';
-import { randomFrom, testSeed } from '../support/images.ts';
+import { randomFrom, testSeed } from '../support/sample.ts';
 import { buildLargeLayer } from '../support/large-layer.ts';
 import { Obraz } from '../support/obraz.ts';
 import { removeDataFolder, type TestDatabase, testDatabase } from '../support/postgres.ts';

@@ -8,10 +8,10 @@ import { expect } from 'chai';
 import type { Operation } from '../../generated/yandex/cloud/operation/operation.ts';
 import { startEmbeddedPostgres } from '../../src/db/embedded/embedded-postgres.ts';
 import { imageIdOf, ObrazClient } from '../support/client.ts';
-import { isLongRun, randomFrom, requireQemuImg, sampleOf, testSeed } from '../support/images.ts';
+import { requireQemuImg } from '../support/images.ts';
+import { isLongRun, randomFrom, sampleOf, sampledIt, testSeed } from '../support/sample.ts';
 import { Obraz } from '../support/obraz.ts';
 import { removeDataFolder, type TestDatabase, testDatabase } from '../support/postgres.ts';
-import { sampledIt } from '../support/sampled-it.ts';
 import {
   connectionsPerThread,
   endLeases,

@@ -10,9 +10,8 @@ import { locationFile } from '../../src/db/embedded/cluster-home.ts';
 import { isPostmaster } from '../../src/db/embedded/orphan.ts';
 import { canEnter } from '../../src/db/embedded/server-user.ts';
 import { exists } from '../../src/platform/durable-file.ts';
-import { isLongRun, randomFrom, testSeed } from '../support/images.ts';
+import { isLongRun, randomFrom, sampledIt, testSeed } from '../support/sample.ts';
 import { removeDataFolder, testDatabase } from '../support/postgres.ts';
-import { sampledIt } from '../support/sampled-it.ts';
 
 const repository = path.resolve(import.meta.dirname, '../..');
 const isRoot = process.getuid!() === 0;

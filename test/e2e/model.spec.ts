@@ -3,7 +3,7 @@
 // store holds what is reachable and nothing else. OBRAZ_TEST_SEED repeats what is chosen; what the service does meanwhile has its own time.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
-import { isLongRun, testSeed } from '../support/images.ts';
+import { isLongRun, testSeed } from '../support/sample.ts';
 import { Model } from '../support/model/model.ts';
 import { Random } from '../support/model/random-changes.ts';
 import { ModelService } from '../support/model/service.ts';

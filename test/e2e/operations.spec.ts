@@ -9,11 +9,10 @@ import { Operation } from '../../src/operations/operation.entity.ts';
 import type { RunnerBounds } from '../../src/operations/runner-parts.ts';
 import { decodeStatus } from '../../src/operations/status.mapper.ts';
 import { TransientError } from '../../src/platform/errors.ts';
-import { isLongRun, randomFrom, testSeed } from '../support/images.ts';
+import { isLongRun, randomFrom, sampledIt, testSeed } from '../support/sample.ts';
 import { EffectRow, emptyResponse, eventually, newOperation, OperationsKit } from '../support/operations-kit.ts';
 import type { WorkerEvent, WorkerOptions } from '../support/operations-worker.ts';
 import { testCluster } from '../support/postgres.ts';
-import { sampledIt } from '../support/sampled-it.ts';
 
 /** Leases that a test can wait for. Crashes are counted; what is tested here is not how many are borne. */
 const quick: Partial<RunnerBounds> = {

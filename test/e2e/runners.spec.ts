@@ -7,10 +7,10 @@ import { status } from '@grpc/grpc-js';
 import { expect } from 'chai';
 import type { Operation } from '../../generated/yandex/cloud/operation/operation.ts';
 import { imageIdOf, ObrazClient } from '../support/client.ts';
-import { isLongRun, randomFrom, requireQemuImg, testSeed } from '../support/images.ts';
+import { requireQemuImg } from '../support/images.ts';
+import { isLongRun, randomFrom, sampledIt, testSeed } from '../support/sample.ts';
 import { Obraz } from '../support/obraz.ts';
 import { removeDataFolder, type TestDatabase, testDatabase } from '../support/postgres.ts';
-import { sampledIt } from '../support/sampled-it.ts';
 import {
   expectWhole,
   type JobRow,

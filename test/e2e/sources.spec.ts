@@ -11,10 +11,9 @@ import type { Operation } from '../../generated/yandex/cloud/operation/operation
 import { type Authority, makeAuthority } from '../support/certificates.ts';
 import { imageIdOf, ObrazClient } from '../support/client.ts';
 import { type ConnectProxy, startConnectProxy } from '../support/connect-proxy.ts';
-import { randomFrom, testSeed } from '../support/images.ts';
+import { randomFrom, sampledIt, testSeed } from '../support/sample.ts';
 import { Obraz } from '../support/obraz.ts';
 import { type TestDatabase, testDatabase } from '../support/postgres.ts';
-import { sampledIt } from '../support/sampled-it.ts';
 import { rows } from '../support/slow-import.ts';
 import { blobDirectoryOf, openStoredImage } from '../support/stored-image.ts';
 import { type Behaviour, type SeenRequest, startWebServer } from '../support/web-server.ts';

@@ -7,7 +7,8 @@ import { byCopy, createInflater } from '../../src/formats/inflater.ts';
 import { recogniseFormat } from '../../src/formats/recognise.ts';
 import { unpack } from '../../src/formats/unpack.ts';
 import { DomainError } from '../../src/platform/errors.ts';
-import { isLongRun, randomFrom, scratchPath, testSeed } from '../support/images.ts';
+import { scratchPath } from '../support/images.ts';
+import { isLongRun, randomFrom, testSeed } from '../support/sample.ts';
 import { mutate } from '../support/mutations.ts';
 
 const fuzzMs = Number(process.env['OBRAZ_TEST_FUZZ_MS'] ?? 0);

@@ -21,7 +21,7 @@ import { Turns } from '../../src/platform/turns.ts';
 import { openStorage, type Storage } from '../../src/storage/open.ts';
 import { eventually } from './attached-disk.ts';
 import { insertDisk } from './disk-rows.ts';
-import { randomFrom, testSeed } from './images.ts';
+import { randomFrom, testSeed } from './sample.ts';
 import { MemoryLog, shortBounds } from './operations-kit.ts';
 import { type TestOrm, testOrm } from './test-orm.ts';
 

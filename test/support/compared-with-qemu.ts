@@ -4,7 +4,8 @@ import { diskImageReader } from '../../src/formats/disk-image-reader.ts';
 import type { Format } from '../../src/formats/disk-image.ts';
 import { openDiskImage } from '../../src/formats/open.ts';
 import { extentsOf } from './extents.ts';
-import { firstDifference, forget, isLongRun, openFile, randomFrom, rawOf, requireQemuImg, sampleOf, testSeed } from './images.ts';
+import { firstDifference, forget, openFile, rawOf, requireQemuImg } from './images.ts';
+import { isLongRun, randomFrom, sampleOf, testSeed } from './sample.ts';
 import { makeSparse, type SparseRecipe } from './sparse-recipes.ts';
 
 const limits = { maxSizeBytes: 2 ** 42, maxTableBytes: 2 ** 20 };

@@ -8,6 +8,7 @@ import { tmpdir, userInfo } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { assertRange, type ByteSource } from '../../src/platform/byte-source.ts';
+import { isLongRun, randomFrom } from './sample.ts';
 
 const run = promisify(execFile);
 
@@ -26,36 +27,6 @@ export function requireQemuImg(context: Mocha.Context): void {
   if (version !== undefined && toolVersion('qemu-io') !== undefined) return;
   console.warn('SKIPPED: qemu-img and qemu-io are not installed (Debian: qemu-utils); nothing was compared with them');
   context.skip();
-}
-
-/** `npm run test:long` runs the full sets; `npm test` a sample of them. */
-export const isLongRun = process.env['OBRAZ_TEST_LONG'] === '1';
-
-/** Fixed by OBRAZ_TEST_SEED to repeat a run; printed where it is used. */
-export const testSeed = Number(process.env['OBRAZ_TEST_SEED'] ?? Math.floor(Math.random() * 2 ** 31));
-
-/** Numbers in [0, 1) that depend on the seed alone (mulberry32). */
-export function randomFrom(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
-}
-
-/** A different selection for each seed, in the order of `all`. */
-export function sampleOf<T>(all: readonly T[], count: number, seed: number): T[] {
-  const random = randomFrom(seed);
-  const chosen = new Set(
-    all
-      .map((_, index) => ({ index, key: random() }))
-      .sort((a, b) => a.key - b.key)
-      .slice(0, count)
-      .map(({ index }) => index),
-  );
-  return all.filter((_, index) => chosen.has(index));
 }
 
 const root = join(tmpdir(), `obraz-test-images-${userInfo().uid}`);

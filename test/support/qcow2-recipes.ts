@@ -1,6 +1,7 @@
 // Recipes for Qcow2 images: what qemu-img is asked for, and the matrix that the decoder is compared over.
 import { rename, rm } from 'node:fs/promises';
-import { cachedFile, type GuestData, qemuImg, qemuIo, randomFrom, scratchPath, writeGuest } from './images.ts';
+import { cachedFile, type GuestData, qemuImg, qemuIo, scratchPath, writeGuest } from './images.ts';
+import { randomFrom } from './sample.ts';
 
 export interface Qcow2Recipe {
   sizeBytes: number;

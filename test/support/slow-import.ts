@@ -7,7 +7,8 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { expect } from 'chai';
 import { Client, type QueryResultRow } from 'pg';
-import { cachedFile, firstDifference, type GuestData, qemuImg, randomFrom, scratchPath, writeGuest } from './images.ts';
+import { cachedFile, firstDifference, type GuestData, qemuImg, scratchPath, writeGuest } from './images.ts';
+import { randomFrom } from './sample.ts';
 import { openStoredImage } from './stored-image.ts';
 import { type Behaviour, startWebServer, type WebServer } from './web-server.ts';
 

@@ -1,6 +1,7 @@
 // Recipes for VMDK and VHD images: what qemu-img is asked for, and the matrices that the decoders are compared over.
 import { rename, rm } from 'node:fs/promises';
-import { cachedFile, type GuestData, qemuImg, qemuIo, randomFrom, scratchPath, writeGuest } from './images.ts';
+import { cachedFile, type GuestData, qemuImg, qemuIo, scratchPath, writeGuest } from './images.ts';
+import { randomFrom } from './sample.ts';
 import { guestData } from './qcow2-recipes.ts';
 
 const KiB = 1024;

@@ -1,5 +1,5 @@
 // Random requests to a disk, by a seed alone: small and large, aligned and not, to places that are written often and to others.
-import { randomFrom } from '../images.ts';
+import { randomFrom } from '../sample.ts';
 import type { Request } from './connection.ts';
 import { type Change, sectorBytes, sectorsOf } from './disk-bytes.ts';
 

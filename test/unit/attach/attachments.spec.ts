@@ -15,7 +15,7 @@ import { openLayerView } from '../../../src/storage/layer-view.ts';
 import { AttachKit, refusal } from '../../support/attach-kit.ts';
 import { eventually } from '../../support/attached-disk.ts';
 import { FailingSyncs } from '../../support/failing-syncs.ts';
-import { randomFrom, testSeed } from '../../support/images.ts';
+import { randomFrom, testSeed } from '../../support/sample.ts';
 
 const MiB = 1024 * 1024;
 

@@ -2,7 +2,7 @@ import { expect } from 'chai';
 import * as fc from 'fast-check';
 import { allocationRuns } from '../../../src/nbd/block-status.ts';
 import { isZero, zeroRuns } from '../../../src/nbd/zero-runs.ts';
-import { testSeed } from '../../support/images.ts';
+import { testSeed } from '../../support/sample.ts';
 
 const property = { seed: testSeed, numRuns: 300 };
 

@@ -4,7 +4,7 @@ import { connect, createServer } from 'node:net';
 import path from 'node:path';
 import { expect } from 'chai';
 import { canonicalPeer, lostPeersOf } from '../../../src/nbd/lost-peers.ts';
-import { isLongRun } from '../../support/images.ts';
+import { isLongRun } from '../../support/sample.ts';
 import { requireTool, run } from '../../support/tools.ts';
 
 const head = '  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n';

@@ -15,7 +15,7 @@ import {
   optionError,
   serverReply,
 } from '../../../src/nbd/option-codec.ts';
-import { testSeed } from '../../support/images.ts';
+import { testSeed } from '../../support/sample.ts';
 import { contextQueries, infoRequest, joined, optionMessage } from '../../support/nbd-client.ts';
 
 const property = { seed: testSeed, numRuns: 300 };

@@ -10,7 +10,7 @@ import {
   writeNoneChunk,
   writeSimpleReply,
 } from '../../../src/nbd/request-codec.ts';
-import { testSeed } from '../../support/images.ts';
+import { testSeed } from '../../support/sample.ts';
 import { joined, request } from '../../support/nbd-client.ts';
 
 const property = { seed: testSeed, numRuns: 300 };

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { rm, stat, writeFile } from 'node:fs/promises';
 import { expect } from 'chai';
 import { BlockDeviceError } from '../../../src/nbd/block-device.ts';
-import { isLongRun, randomFrom, testSeed } from '../../support/images.ts';
+import { isLongRun, randomFrom, testSeed } from '../../support/sample.ts';
 import { MemoryDevice } from '../../support/memory-device.ts';
 import { NbdClient, request } from '../../support/nbd-client.ts';
 import { TestNbdServer, until } from '../../support/nbd-server.ts';

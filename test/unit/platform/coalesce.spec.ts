@@ -2,8 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect } from 'chai';
 import * as fc from 'fast-check';
 import { coalesce } from '../../../src/platform/coalesce.ts';
-
-const seed = Number(process.env['OBRAZ_TEST_SEED'] ?? Date.now() % 1_000_000_007);
+import { testSeed } from '../../support/sample.ts';
 
 /** A loader that answers `value of <key>` for every key but `none`, when it is told to. */
 function heldLoader() {
@@ -87,7 +86,7 @@ describe('coalesce', () => {
     expect(await Promise.all(answers)).to.deep.equal(['value of a', 'value of b', 'value of c', 'value of b']);
   });
 
-  it(`answers every key with its own value and keeps to its bounds, whatever the arrivals (OBRAZ_TEST_SEED=${seed})`, async () => {
+  it(`answers every key with its own value and keeps to its bounds, whatever the arrivals (OBRAZ_TEST_SEED=${testSeed})`, async () => {
     await fc.assert(
       fc.asyncProperty(
         fc.array(fc.array(fc.integer({ min: 0, max: 20 }), { maxLength: 12 }), { maxLength: 12 }),
@@ -117,7 +116,7 @@ describe('coalesce', () => {
           await Promise.all(answers);
         },
       ),
-      { seed },
+      { seed: testSeed },
     );
   });
 });

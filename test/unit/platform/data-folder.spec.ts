@@ -5,6 +5,7 @@ import { expect } from 'chai';
 import { type DataFolder, openDataFolder } from '../../../src/platform/data-folder.ts';
 import { StartError } from '../../../src/platform/start-error.ts';
 import { Program, type ProgramOptions } from '../../support/programs.ts';
+import { isLongRun } from '../../support/sample.ts';
 
 // Prints "held" and holds the folder until it is killed, or prints why it cannot and ends with 1.
 const holder = `
@@ -29,7 +30,7 @@ const refusal = (opening: Promise<DataFolder>): Promise<Error> =>
     (error: Error) => error,
   );
 
-const races = process.env['OBRAZ_TEST_LONG'] === undefined ? 2 : 30;
+const races = isLongRun ? 30 : 2;
 
 const isRoot = process.getuid!() === 0;
 const stranger = { uid: 54_321, gid: 54_321 };

@@ -13,10 +13,11 @@ import type { Ledger } from '../../../src/storage/ledger.ts';
 import { PageStore } from '../../../src/storage/page-store.ts';
 import { corruptMarkKey, objectKey } from '../../../src/storage/paths.ts';
 import { errorOf } from '../../contract/blob-store.contract.ts';
-import { randomFrom } from '../../support/images.ts';
+import { randomFrom } from '../../support/sample.ts';
 import { chunk } from './support/guest-data.ts';
 import { type LedgerFaults, MemoryLedger, RegistrationEndedError, type Session } from './support/memory-ledger.ts';
 import { Schedule, type Task } from './support/schedule.ts';
+import { isLongRun } from '../../support/sample.ts';
 
 /** Few chunks and few indexes, so that writers meet on the same objects all the time. */
 const pool = [1, 2, 3, 4, 5].map((seed) => encodeChunk(chunk([1], seed))!);
@@ -219,7 +220,7 @@ describe('garbage collection', () => {
   });
 
   describe('beside writers, crashes and other collectors, in any order', () => {
-    const runs = process.env['OBRAZ_TEST_LONG'] === undefined ? 150 : 3000;
+    const runs = isLongRun ? 3000 : 150;
 
     it('never deletes what is in use, and in the end deletes all that is not', async function () {
       this.timeout(600_000);

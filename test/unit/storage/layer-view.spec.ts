@@ -10,7 +10,7 @@ import { openLayerView } from '../../../src/storage/layer-view.ts';
 import { type Storage, openStorage, openStorageOn } from '../../../src/storage/open.ts';
 import { blockBytes, chunkBytes } from '../../../src/storage/sizes.ts';
 import { errorOf } from '../../contract/blob-store.contract.ts';
-import { isLongRun, testSeed } from '../../support/images.ts';
+import { isLongRun, testSeed } from '../../support/sample.ts';
 import { type BlockKind, chunk } from './support/guest-data.ts';
 import { expectEqual, storeLayer } from './support/overlaid-disk.ts';
 import { type Folder, counting, temporaryFolder } from './support/places.ts';

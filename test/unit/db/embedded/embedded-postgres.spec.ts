@@ -15,10 +15,9 @@ import { canEnter } from '../../../../src/db/embedded/server-user.ts';
 import { run } from '../../../../src/platform/child-process.ts';
 import { exists } from '../../../../src/platform/durable-file.ts';
 import { StartError } from '../../../../src/platform/start-error.ts';
-import { testSeed } from '../../../support/images.ts';
+import { isLongRun, sampledIt, testSeed } from '../../../support/sample.ts';
 import { removeDataFolder } from '../../../support/postgres.ts';
 import { Program, type ProgramOptions } from '../../../support/programs.ts';
-import { sampledIt } from '../../../support/sampled-it.ts';
 
 const isRoot = process.getuid!() === 0;
 const stranger = { uid: 54_321, gid: 54_321 };
@@ -361,7 +360,7 @@ describe(`startEmbeddedPostgres (OBRAZ_TEST_SEED=${testSeed})`, function () {
     });
 
     sampled('a first start that was killed at any moment leaves no half cluster', async () => {
-      const delaysMs = process.env['OBRAZ_TEST_LONG'] === undefined ? [350] : [150, 250, 350, 450, 550, 650, 800, 1000, 1500];
+      const delaysMs = isLongRun ? [150, 250, 350, 450, 550, 650, 800, 1000, 1500] : [350];
       for (const delayMs of [0, ...delaysMs]) {
         await fresh(`killed-after-${delayMs}`);
         await using killed = new Program(service, [dataDir]);

@@ -3,17 +3,8 @@ import { expect } from 'chai';
 import { diskImageReader } from '../../../../src/formats/disk-image-reader.ts';
 import { openDiskImage } from '../../../../src/formats/open.ts';
 import { extentsOf } from '../../../support/extents.ts';
-import {
-  firstDifference,
-  forget,
-  isLongRun,
-  openFile,
-  randomFrom,
-  rawOf,
-  requireQemuImg,
-  sampleOf,
-  testSeed,
-} from '../../../support/images.ts';
+import { firstDifference, forget, openFile, rawOf, requireQemuImg } from '../../../support/images.ts';
+import { isLongRun, randomFrom, sampleOf, testSeed } from '../../../support/sample.ts';
 import { describeRecipe, makeQcow2, qcow2Matrix } from '../../../support/qcow2-recipes.ts';
 
 const limits = { maxSizeBytes: 2 ** 42, maxTableBytes: 64 * 2 ** 20 };

@@ -6,7 +6,8 @@ import { openDiskImage } from '../../../../src/formats/open.ts';
 import { memorySource } from '../../../../src/platform/byte-source.ts';
 import { describeComparedWithQemu } from '../../../support/compared-with-qemu.ts';
 import { extentsOf } from '../../../support/extents.ts';
-import { firstDifference, randomFrom, rawOf, requireQemuImg, scratchPath } from '../../../support/images.ts';
+import { firstDifference, rawOf, requireQemuImg, scratchPath } from '../../../support/images.ts';
+import { randomFrom } from '../../../support/sample.ts';
 import { vhdMatrix } from '../../../support/sparse-recipes.ts';
 import { dynamicVhd, fixedVhd } from '../../../support/vhd-file.ts';
 

@@ -4,7 +4,8 @@ import { diskImageReader } from '../../../../src/formats/disk-image-reader.ts';
 import { openDiskImage } from '../../../../src/formats/open.ts';
 import { type ByteSource, memorySource, readBytes } from '../../../../src/platform/byte-source.ts';
 import { extentsOf } from '../../../support/extents.ts';
-import { firstDifference, randomFrom, rawOf, requireQemuImg, scratchPath } from '../../../support/images.ts';
+import { firstDifference, rawOf, requireQemuImg, scratchPath } from '../../../support/images.ts';
+import { randomFrom } from '../../../support/sample.ts';
 import { refusalOf } from '../../../support/refusals.ts';
 import { vmdkDescriptor, vmdkFile, type VmdkFileOptions } from '../../../support/vmdk-file.ts';
 

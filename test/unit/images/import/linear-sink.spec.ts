@@ -11,7 +11,7 @@ import { parsePageAddress } from '../../../../src/storage/address.ts';
 import { layerSource } from '../../../../src/storage/layer-source.ts';
 import { openStorage, type Storage } from '../../../../src/storage/open.ts';
 import { chunkBytes } from '../../../../src/storage/sizes.ts';
-import { randomFrom, testSeed } from '../../../support/images.ts';
+import { randomFrom, testSeed } from '../../../support/sample.ts';
 import { refusalOf } from '../../../support/refusals.ts';
 import { fixedVhd } from '../../../support/vhd-file.ts';
 

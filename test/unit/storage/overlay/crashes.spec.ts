@@ -8,7 +8,7 @@ import { openLayerView } from '../../../../src/storage/layer-view.ts';
 import { openStorageOn } from '../../../../src/storage/open.ts';
 import { createGeneration, recoverGeneration } from '../../../../src/storage/overlay/generation.ts';
 import { openWritableOverlay } from '../../../../src/storage/overlay/writable-overlay.ts';
-import { isLongRun, randomFrom, testSeed } from '../../../support/images.ts';
+import { isLongRun, randomFrom, testSeed } from '../../../support/sample.ts';
 import { Program } from '../../../support/programs.ts';
 import { type Folder, temporaryFolder } from '../support/places.ts';
 

@@ -10,7 +10,7 @@ import { errorOf } from '../../../contract/blob-store.contract.ts';
 import { type BlockKind, chunk } from '../support/guest-data.ts';
 import { OverlaidDisk, bytesOf, expectEqual, storeLayer } from '../support/overlaid-disk.ts';
 import { type Folder, temporaryFolder } from '../support/places.ts';
-import { randomFrom } from '../../../support/images.ts';
+import { randomFrom } from '../../../support/sample.ts';
 import { open } from 'node:fs/promises';
 
 const MiB = 1024 * 1024;

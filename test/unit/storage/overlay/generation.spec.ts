@@ -16,7 +16,7 @@ import { openWritableOverlay } from '../../../../src/storage/overlay/writable-ov
 import { WrittenCache } from '../../../../src/storage/overlay/written-cache.ts';
 import { errorOf } from '../../../contract/blob-store.contract.ts';
 import { FailingSyncs } from '../../../support/failing-syncs.ts';
-import { isLongRun } from '../../../support/images.ts';
+import { isLongRun } from '../../../support/sample.ts';
 import { bytesOf, diskId, expectEqual } from '../support/overlaid-disk.ts';
 import { type Folder, temporaryFolder } from '../support/places.ts';
 

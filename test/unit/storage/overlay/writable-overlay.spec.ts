@@ -7,7 +7,7 @@ import { logHeaderBytes } from '../../../../src/storage/overlay/log-format.ts';
 import { chunkBytes } from '../../../../src/storage/sizes.ts';
 import { errorOf } from '../../../contract/blob-store.contract.ts';
 import { FailingSyncs } from '../../../support/failing-syncs.ts';
-import { isLongRun, testSeed } from '../../../support/images.ts';
+import { isLongRun, testSeed } from '../../../support/sample.ts';
 import { type BlockKind, chunk } from '../support/guest-data.ts';
 import { OverlaidDisk, bytesOf, expectEqual, storeLayer } from '../support/overlaid-disk.ts';
 import { type Folder, temporaryFolder } from '../support/places.ts';
