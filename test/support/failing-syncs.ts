@@ -14,16 +14,23 @@ export class FailingSyncs implements Disposable {
   /** Syncs fail while it is true. */
   fails = false;
   failures = 0;
-  readonly #fs = { fdatasync: fs.fdatasync, writev: fs.writev };
+  readonly #fs = { fdatasync: fs.fdatasync, writev: fs.writev, writevSync: fs.writevSync };
   readonly #files = new Map<string, State>();
 
   constructor() {
-    const { fdatasync, writev } = this.#fs;
-    const written = (descriptor: number, parts: Uint8Array[], position: number, done: () => void): void => {
+    const { fdatasync, writev, writevSync } = this.#fs;
+    const noteWritten = (descriptor: number, parts: readonly NodeJS.ArrayBufferView[], position: number): void => {
       const { dirty } = this.#of(fs.fstatSync(descriptor));
-      const end = position + parts.reduce((sum, part) => sum + part.length, 0);
+      const end = position + parts.reduce((sum, part) => sum + part.byteLength, 0);
       for (let at = position; at < end; at += pieceBytes) dirty.add(at / pieceBytes);
+    };
+    const written = (descriptor: number, parts: Uint8Array[], position: number, done: () => void): void => {
+      noteWritten(descriptor, parts, position);
       writev(descriptor, parts, position, done);
+    };
+    const writtenAtOnce = (descriptor: number, parts: Uint8Array[], position: number): number => {
+      noteWritten(descriptor, parts, position);
+      return writevSync(descriptor, parts, position);
     };
     const synced = (descriptor: number, done: (error: Error | null) => void): void => {
       const state = this.#of(fs.fstatSync(descriptor));
@@ -37,7 +44,7 @@ export class FailingSyncs implements Disposable {
       state.dirty.clear();
       fdatasync(descriptor, done);
     };
-    Object.assign(fs, { writev: written, fdatasync: synced });
+    Object.assign(fs, { writev: written, writevSync: writtenAtOnce, fdatasync: synced });
   }
 
   /** Whether the first bytes of the file would survive a power loss. */
