@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
 import { AttachedDisk, eventually } from '../support/attached-disk.ts';
 import { ObrazClient } from '../support/client.ts';
-import { isLongRun, randomFrom, testSeed } from '../support/sample.ts';
+import { isLongRun, randomFrom, sampledIt, testSeed } from '../support/sample.ts';
 import { request } from '../support/nbd-client.ts';
 import { Obraz } from '../support/obraz.ts';
 import { removeDataFolder, type TestDatabase, testDatabase } from '../support/postgres.ts';
@@ -17,6 +17,8 @@ import { openStored } from '../support/stored-image.ts';
 
 const MiB = 1024 * 1024;
 const sectorBytes = 4096;
+
+const sampled = sampledIt({ of: 2 });
 
 describe(`attached disks, killed and stopped (OBRAZ_TEST_SEED=${testSeed})`, function () {
   this.timeout(240_000);
@@ -163,7 +165,7 @@ describe(`attached disks, killed and stopped (OBRAZ_TEST_SEED=${testSeed})`, fun
     });
   });
 
-  it('moves a disk to another machine once it is committed, and says where it lies until then', async () => {
+  sampled('moves a disk to another machine once it is committed, and says where it lies until then', async () => {
     await using here = await newMachine();
     await using there = await newMachine();
     const disk = await here.client.disk();
@@ -187,74 +189,80 @@ describe(`attached disks, killed and stopped (OBRAZ_TEST_SEED=${testSeed})`, fun
     expect(await machineOf(disk.id)).to.equal(there.id);
   });
 
-  it('lets another machine have the disk of a stopped writer, and nothing of that one appears when it wakes up', async () => {
-    await using here = await newMachine();
-    await using there = await newMachine();
-    const disk = await here.client.disk();
-    const first = await AttachedDisk.open(here.socket, disk.id);
-    await first.write(0, sector(1));
-    // A snapshot commits what was written: the writer holds nothing now.
-    await here.client.snapshot({ diskId: disk.id });
-    await committed(disk.id);
-    here.obraz.child.kill('SIGSTOP');
-    // Waits in the socket of the stopped process.
-    first.client.send(request('write', { offset: 0, length: sectorBytes, flags: 1, cookie: 666n }), sector(666));
-    expect(await refusal(AttachedDisk.open(there.socket, disk.id))).to.contain('is attached for writing');
-    await leasesEnd();
-    await using second = await AttachedDisk.open(there.socket, disk.id);
-    expect((await second.read(0, sectorBytes)).equals(sector(1))).to.equal(true);
-    await second.write(sectorBytes, sector(2), { fua: true });
-    here.obraz.child.kill('SIGCONT');
-    // The first is told nothing but the end of its connection, or an error.
-    const heard = await first.client.closed();
-    if (heard.length > 0) expect(heard.readUInt32BE(4)).not.to.equal(0);
-    first.client[Symbol.dispose]();
-    expect((await second.read(0, sectorBytes)).equals(sector(1))).to.equal(true);
-    await second[Symbol.asyncDispose]();
-    await committed(disk.id);
-    await using stored = await openStored(database.url, blobs, 'disks', disk.id);
-    const bytes = Buffer.alloc(2 * sectorBytes);
-    await stored.read(bytes, 0);
-    expect(bytes.equals(Buffer.concat([sector(1), sector(2)]))).to.equal(true);
-  });
-
-  it('answers ENOSPC when the disk of the machine is full, loses nothing, and goes on when there is room', async function () {
-    const mounted = await mkdtemp(path.join(tmpdir(), 'obraz-full-'));
-    await mkdir(mounted, { recursive: true });
-    const dataDirectory = path.join(mounted, 'data');
-    const machine = new Machine(dataDirectory);
-    if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=24m', 'tmpfs', mounted]).status !== 0) {
-      console.warn('SKIPPED: a small file system cannot be mounted here (it takes root)');
-      await rm(mounted, { recursive: true });
-      return this.skip();
-    }
-    try {
-      await machine.start();
-      const disk = await machine.client.disk();
-      const attached = await AttachedDisk.open(machine.socket, disk.id);
-      let good = 0;
-      const failure = await (async () => {
-        for (; good < 64; good += 1) await attached.write(good * MiB, Buffer.alloc(MiB, good + 1));
-      })().catch((error: Error) => error.message);
-      expect(failure).to.equal('errno 28');
-      await attached.flush();
-      for (let index = 0; index < good; index += 1)
-        expect((await attached.read(index * MiB, MiB)).equals(Buffer.alloc(MiB, index + 1)), `MiB ${index}`).to.equal(true);
-      // Committed by a snapshot, the log goes: there is room again.
-      await machine.client.snapshot({ diskId: disk.id });
-      await attached.write(good * MiB, Buffer.alloc(MiB, good + 1), { fua: true });
-      await attached[Symbol.asyncDispose]();
+  sampled(
+    'lets another machine have the disk of a stopped writer, and nothing of that one appears when it wakes up',
+    async () => {
+      await using here = await newMachine();
+      await using there = await newMachine();
+      const disk = await here.client.disk();
+      const first = await AttachedDisk.open(here.socket, disk.id);
+      await first.write(0, sector(1));
+      // A snapshot commits what was written: the writer holds nothing now.
+      await here.client.snapshot({ diskId: disk.id });
+      await committed(disk.id);
+      here.obraz.child.kill('SIGSTOP');
+      // Waits in the socket of the stopped process.
+      first.client.send(request('write', { offset: 0, length: sectorBytes, flags: 1, cookie: 666n }), sector(666));
+      expect(await refusal(AttachedDisk.open(there.socket, disk.id))).to.contain('is attached for writing');
+      await leasesEnd();
+      await using second = await AttachedDisk.open(there.socket, disk.id);
+      expect((await second.read(0, sectorBytes)).equals(sector(1))).to.equal(true);
+      await second.write(sectorBytes, sector(2), { fua: true });
+      here.obraz.child.kill('SIGCONT');
+      // The first is told nothing but the end of its connection, or an error.
+      const heard = await first.client.closed();
+      if (heard.length > 0) expect(heard.readUInt32BE(4)).not.to.equal(0);
+      first.client[Symbol.dispose]();
+      expect((await second.read(0, sectorBytes)).equals(sector(1))).to.equal(true);
+      await second[Symbol.asyncDispose]();
       await committed(disk.id);
       await using stored = await openStored(database.url, blobs, 'disks', disk.id);
-      for (let index = 0; index <= good; index += 1) {
-        const bytes = Buffer.alloc(MiB);
-        await stored.read(bytes, index * MiB);
-        expect(bytes.equals(Buffer.alloc(MiB, index + 1)), `MiB ${index}`).to.equal(true);
+      const bytes = Buffer.alloc(2 * sectorBytes);
+      await stored.read(bytes, 0);
+      expect(bytes.equals(Buffer.concat([sector(1), sector(2)]))).to.equal(true);
+    },
+  );
+
+  sampled(
+    'answers ENOSPC when the disk of the machine is full, loses nothing, and goes on when there is room',
+    async function () {
+      const mounted = await mkdtemp(path.join(tmpdir(), 'obraz-full-'));
+      await mkdir(mounted, { recursive: true });
+      const dataDirectory = path.join(mounted, 'data');
+      const machine = new Machine(dataDirectory);
+      if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=24m', 'tmpfs', mounted]).status !== 0) {
+        console.warn('SKIPPED: a small file system cannot be mounted here (it takes root)');
+        await rm(mounted, { recursive: true });
+        return this.skip();
       }
-    } finally {
-      await machine[Symbol.asyncDispose]();
-      spawnSync('umount', [mounted]);
-      await rm(mounted, { recursive: true, force: true });
-    }
-  });
+      try {
+        await machine.start();
+        const disk = await machine.client.disk();
+        const attached = await AttachedDisk.open(machine.socket, disk.id);
+        let good = 0;
+        const failure = await (async () => {
+          for (; good < 64; good += 1) await attached.write(good * MiB, Buffer.alloc(MiB, good + 1));
+        })().catch((error: Error) => error.message);
+        expect(failure).to.equal('errno 28');
+        await attached.flush();
+        for (let index = 0; index < good; index += 1)
+          expect((await attached.read(index * MiB, MiB)).equals(Buffer.alloc(MiB, index + 1)), `MiB ${index}`).to.equal(true);
+        // Committed by a snapshot, the log goes: there is room again.
+        await machine.client.snapshot({ diskId: disk.id });
+        await attached.write(good * MiB, Buffer.alloc(MiB, good + 1), { fua: true });
+        await attached[Symbol.asyncDispose]();
+        await committed(disk.id);
+        await using stored = await openStored(database.url, blobs, 'disks', disk.id);
+        for (let index = 0; index <= good; index += 1) {
+          const bytes = Buffer.alloc(MiB);
+          await stored.read(bytes, index * MiB);
+          expect(bytes.equals(Buffer.alloc(MiB, index + 1)), `MiB ${index}`).to.equal(true);
+        }
+      } finally {
+        await machine[Symbol.asyncDispose]();
+        spawnSync('umount', [mounted]);
+        await rm(mounted, { recursive: true, force: true });
+      }
+    },
+  );
 });

@@ -90,7 +90,7 @@ describe(`crashes and stops in the midst of an import (OBRAZ_TEST_SEED=${testSee
   };
 
   const formats = Object.keys(slowFormats) as SlowFormat[];
-  const killed: SlowFormat[] = isLongRun ? [...formats, ...sampleOf(formats, 5, testSeed)] : sampleOf(formats, 2, testSeed);
+  const killed: SlowFormat[] = isLongRun ? [...formats, ...sampleOf(formats, 5, testSeed)] : sampleOf(formats, 1, testSeed);
   for (const [index, format] of killed.entries()) {
     it(`ends READY and equal after kill -9 in the midst of ${format}, and fetches nothing again that a checkpoint holds`, async () => {
       await using stack = new AsyncDisposableStack();
