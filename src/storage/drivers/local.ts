@@ -2,7 +2,7 @@
 // network file system that keeps POSIX's promises: nothing here depends on state in memory.
 //
 // A put: write a temporary file → fdatasync → link it under its key (or rename over it, for `replace`) → fsync the folder. Big objects in page-aligned memory
-// go to the disk directly (O_DIRECT), others through the page cache. Measurements: docs/decisions/003-layout.md.
+// go to the disk directly (O_DIRECT) unless that is the slower way here, others through the page cache. Measurements: docs/decisions/003-layout.md.
 import fs from 'node:fs';
 import path from 'node:path';
 import { TransientError } from '../../platform/errors.ts';
@@ -28,6 +28,7 @@ import { codeOf, isMissing, storeError } from './local/file-errors.ts';
 import { FolderSync, makeDurableFolder } from './local/folder-sync.ts';
 import { OpenFiles } from './local/open-files.ts';
 import { removeStaleTemps, tempFolder, tempName } from './local/temp-files.ts';
+import { WriteWays } from './local/write-ways.ts';
 
 export interface LocalBlobStoreOptions {
   /** Created when it is missing. Plain data, so that threads can open the store too. */
@@ -56,6 +57,7 @@ class LocalBlobStore implements BlobStore {
   readonly #folders: FolderSync;
   readonly #open: OpenFiles;
   readonly #puts: Semaphore;
+  readonly #ways = new WriteWays();
   /** Turns false for good when the file system refuses direct writes. */
   #direct = 'O_DIRECT' in fs.constants;
 
@@ -134,16 +136,19 @@ class LocalBlobStore implements BlobStore {
   }
 
   async #write(temp: string, parts: readonly Uint8Array[], warm: boolean): Promise<void> {
-    if (this.#direct && !warm && parts.length > 0 && parts.every(isPageAligned)) {
-      try {
-        return await write(temp, parts, fs.constants.O_DIRECT);
-      } catch (error) {
-        if (codeOf(error) !== 'EINVAL') throw error;
-        this.#direct = false;
-        await unlinkFile(temp).catch(() => undefined);
-      }
+    if (!this.#direct || warm || parts.length === 0 || !parts.every(isPageAligned)) return write(temp, parts, 0);
+    const way = this.#ways.next();
+    const startedAtMs = performance.now();
+    try {
+      await write(temp, parts, way === 'direct' ? fs.constants.O_DIRECT : 0);
+    } catch (error) {
+      if (way !== 'direct' || codeOf(error) !== 'EINVAL') throw error;
+      this.#direct = false;
+      await unlinkFile(temp).catch(() => undefined);
+      return write(temp, parts, 0);
     }
-    await write(temp, parts, 0);
+    const bytes = parts.reduce((sum, part) => sum + part.length, 0);
+    this.#ways.took(way, bytes, performance.now() - startedAtMs);
   }
 
   async get(key: string, range?: BlobRange, { fresh = false, signal }: GetOptions = {}): Promise<Uint8Array> {
