@@ -33,7 +33,7 @@ import { WriteWays } from './local/write-ways.ts';
 export interface LocalBlobStoreOptions {
   /** Created when it is missing. Plain data, so that threads can open the store too. */
   directory: string;
-  /** Puts that write at once. Four keep a fast disk busy; libuv's pool has four threads unless UV_THREADPOOL_SIZE says more. */
+  /** Puts that write at once. Four keep a fast disk busy. */
   putConcurrency?: number | undefined;
   /** Files that stay open for reading. */
   openFiles?: number | undefined;
