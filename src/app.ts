@@ -78,8 +78,9 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
   let warmUp = (): void => {};
   if (config.roles.has('worker')) {
     const spoolDirectory = await emptyFolder(file('spool'));
+    const threads = config.import.threads ?? Math.min(availableParallelism(), 8);
     const pool = undo.use(
-      new ChunkPool({ threads: importThreads(config), slotsPerThread: 3, storage: { directory: storage.directory }, log }),
+      new ChunkPool({ threads, slotsPerThread: slotsPerThread(threads), storage: { directory: storage.directory }, log }),
     );
     warmUp = () => pool.warmUp();
     const admissions = new Admissions({ fork });
@@ -173,7 +174,11 @@ function reportCorruption(log: Log, metrics: Metrics): OnCorrupt {
   };
 }
 
-const importThreads = (config: Config): number => config.import.threads ?? Math.min(availableParallelism(), 8);
+/**
+ * Chunks that an import thread has under way: while some wait for the disk, others are fetched and unpacked. About ten in all, of 4 MiB each,
+ * keep a disk busy (docs/decisions/001-import-threads.md).
+ */
+const slotsPerThread = (threads: number): number => Math.min(5, Math.max(2, Math.ceil(10 / threads)));
 
 /** What an earlier run left in it is of no use: its imports begin anew. */
 async function emptyFolder(directory: string): Promise<string> {
