@@ -12,7 +12,8 @@ export class BufferPool {
   readonly #maxKeptBytes: number;
   /** Free buffers by the logarithm of their size. */
   readonly #free: Buffer[][] = Array.from({ length: 32 }, () => []);
-  readonly #waiting: (() => void)[] = [];
+  /** Who waits, in the order of asking, with what he holds. */
+  readonly #waiting = new Map<() => void, () => number>();
   #lentBytes = 0;
   #keptBytes = 0;
 
@@ -40,7 +41,7 @@ export class BufferPool {
 
   /** Whether others wait until something comes back. */
   get isShort(): boolean {
-    return this.#waiting.length > 0;
+    return this.#waiting.size > 0;
   }
 
   /**
@@ -52,14 +53,13 @@ export class BufferPool {
     return this.#lentBytes < this.#maxLentBytes + (heldBytes === 0 ? this.#reservedBytes : 0);
   }
 
-  /** Calls `retry` once, when there is room again; in the order of asking. */
-  waitForRoom(retry: () => void): void {
-    this.#waiting.push(retry);
+  /** Calls `retry` once, when there is room again for one who holds `heldBytes()`; in the order of asking. Asking twice is asking once. */
+  waitForRoom(retry: () => void, heldBytes: () => number): void {
+    if (!this.#waiting.has(retry)) this.#waiting.set(retry, heldBytes);
   }
 
   stopWaiting(retry: () => void): void {
-    const index = this.#waiting.indexOf(retry);
-    if (index !== -1) this.#waiting.splice(index, 1);
+    this.#waiting.delete(retry);
   }
 
   /** A buffer of at least headroomBytes + `bytes`. */
@@ -78,7 +78,17 @@ export class BufferPool {
       this.#free[31 - Math.clz32(buffer.length - headroomBytes)]!.push(buffer);
       this.#keptBytes += buffer.length;
     }
-    while (this.#waiting.length > 0 && this.hasRoom()) this.#waiting.shift()!();
+    if (this.#waiting.size > 0 && this.hasRoom(0)) this.#wake();
+  }
+
+  #wake(): void {
+    // Of now: who is called may wait again, and is not called twice.
+    const waiting = [...this.#waiting];
+    for (const [retry, heldBytes] of waiting) {
+      if (!this.hasRoom(0)) return;
+      if (!this.hasRoom(heldBytes())) continue;
+      if (this.#waiting.delete(retry)) retry();
+    }
   }
 }
 

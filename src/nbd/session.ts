@@ -58,7 +58,6 @@ export class Session {
   #receiving = false;
   #flushScheduled = false;
   readonly #retry = (): void => this.#continue();
-  #waitsForRoom = false;
   /** No more requests are taken: DISC came, or the server closes. */
   #draining = false;
   #flushedAtEnd = false;
@@ -154,7 +153,7 @@ export class Session {
     if (this.#aborted.signal.aborted) return;
     this.#aborted.abort(new BlockDeviceError('ESHUTDOWN', this.#endReason));
     this.#rest = undefined;
-    if (this.#waitsForRoom) this.#pool.stopWaiting(this.#retry);
+    this.#pool.stopWaiting(this.#retry);
     const payload = this.#incoming.abandon();
     if (payload !== undefined) this.#memory.give(payload);
     this.#queue.discard();
@@ -215,8 +214,8 @@ export class Session {
   /** There may be room again. */
   #continue(): void {
     const rest = this.#rest;
-    this.#waitsForRoom = false;
     if (rest === undefined || this.#receiving || !this.#hasRoom()) return;
+    this.#pool.stopWaiting(this.#retry);
     this.#rest = undefined;
     this.#receive(rest);
     if (this.#rest === undefined) this.#socket.resume();
@@ -225,8 +224,7 @@ export class Session {
   #hasRoom(): boolean {
     if (this.#execution.inFlight >= this.#limits.maxRequests || this.#memory.heldBytes >= this.#limits.maxHeldBytes) return false;
     if (this.#pool.hasRoom(this.#memory.heldBytes)) return true;
-    if (!this.#waitsForRoom) this.#pool.waitForRoom(this.#retry);
-    this.#waitsForRoom = true;
+    this.#pool.waitForRoom(this.#retry, () => this.#memory.heldBytes);
     return false;
   }
 

@@ -21,12 +21,13 @@ describe('The buffers of NBD connections', () => {
     expect(pool.hasRoom()).to.equal(false);
     const woken: string[] = [];
     const never = (): void => void woken.push('never');
-    pool.waitForRoom(never);
+    const much = (): number => 4096;
+    pool.waitForRoom(never, much);
     pool.waitForRoom(() => {
       woken.push('first');
       lent.push(pool.take(8192));
-    });
-    pool.waitForRoom(() => void woken.push('second'));
+    }, much);
+    pool.waitForRoom(() => void woken.push('second'), much);
     pool.stopWaiting(never);
     expect(pool.isShort).to.equal(true);
     pool.give(lent.shift()!);
@@ -41,11 +42,24 @@ describe('The buffers of NBD connections', () => {
 
   it('keep a reserve for those who hold nothing', () => {
     const pool = new BufferPool({ maxLentBytes: 8192, maxKeptBytes: 0, reservedBytes: 4096 });
-    pool.take(8192);
+    const most = pool.take(8192);
     expect(pool.hasRoom(1)).to.equal(false);
     expect(pool.hasRoom()).to.equal(false);
     expect(pool.hasRoom(0)).to.equal(true);
-    pool.take(4096);
+    const reserve = pool.take(4096);
     expect(pool.hasRoom(0)).to.equal(false);
+    // Who holds nothing is woken when the reserve has room again; the others when there is room for all.
+    const woken: string[] = [];
+    const busy = (): void => void woken.push('busy');
+    for (let time = 0; time < 3; time += 1) pool.waitForRoom(busy, () => 1);
+    pool.waitForRoom(
+      () => void woken.push('idle'),
+      () => 0,
+    );
+    pool.give(reserve);
+    expect(woken).to.deep.equal(['idle']);
+    pool.give(most);
+    expect(woken).to.deep.equal(['idle', 'busy']);
+    expect(pool.isShort).to.equal(false);
   });
 });

@@ -463,6 +463,38 @@ describe('An NBD connection', () => {
     expect(server.errors).to.deep.equal([]);
   });
 
+  it('that holds nothing goes on as soon as the reserve has room, and waits in one place however often it asks', async () => {
+    const held = Promise.withResolvers<void>();
+    const gate = Promise.withResolvers<void>();
+    const busy = new MemoryDevice(Buffer.alloc(8 * MiB), { before: () => held.promise });
+    const slow = new MemoryDevice(Buffer.alloc(8 * MiB), { readsNow: false, before: () => gate.promise });
+    const disk = new MemoryDevice(counting(1 * MiB), { readsNow: false, recordsCalls: false });
+    const limits = { maxHeldBytes: 16 * MiB, maxHeldBytesOfAll: 4 * MiB, reservedBytes: 2 * MiB };
+    await using server = await TestNbdServer.start({ busy, slow, disk }, { limits });
+    using writer = await NbdClient.opened(server.tcpAddress, 'busy');
+    writer.send(request('write', { length: 4 * MiB }), Buffer.alloc(4 * MiB, 1));
+    await until(() => server.server.heldBytes >= 4 * MiB);
+    // Let in through the reserve, request after request.
+    using reader = await NbdClient.opened(server.tcpAddress, 'disk');
+    for (let round = 0; round < 100; round += 1) {
+      reader.send(...Array.from({ length: 16 }, () => request('read', { length: 4096 })));
+      for (let index = 0; index < 16; index += 1) expect((await reader.simpleReply(4096)).error).to.equal(0);
+    }
+    using filler = await NbdClient.opened(server.tcpAddress, 'slow');
+    filler.send(request('read', { length: 2 * MiB }));
+    await until(() => server.server.heldBytes >= 6 * MiB);
+    reader.send(request('read', { length: 4096 }));
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    gate.resolve();
+    expect((await filler.simpleReply(2 * MiB)).error).to.equal(0);
+    // The writer still holds all but the reserve.
+    expect((await reader.simpleReply(4096)).error).to.equal(0);
+    expect(server.server.heldBytes).to.be.at.least(4 * MiB);
+    held.resolve();
+    expect((await writer.simpleReply()).error).to.equal(0);
+    await until(() => server.server.heldBytes === 0);
+  });
+
   it('that is gone has its device closed after its last call', async () => {
     const held = Promise.withResolvers<void>();
     const device = new MemoryDevice(counting(1 * MiB), { before: () => held.promise });
