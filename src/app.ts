@@ -79,9 +79,7 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
   if (config.roles.has('worker')) {
     const spoolDirectory = await emptyFolder(file('spool'));
     const threads = config.import.threads ?? Math.min(availableParallelism(), 8);
-    const pool = undo.use(
-      new ChunkPool({ threads, slotsPerThread: slotsPerThread(threads), storage: { directory: storage.directory }, log }),
-    );
+    const pool = undo.use(new ChunkPool({ threads, slotsPerThread: slotsPerThread(threads), storage, log }));
     warmUp = () => pool.warmUp();
     const admissions = new Admissions({ fork });
     const admission: Admissions['of'] = (writer) => admissions.of(writer);

@@ -47,10 +47,14 @@ function inflate(codec: 'deflate-raw' | 'zlib', packed: Uint8Array, target: Uint
 
 let unpackFrame: UnpackFrame | undefined;
 
+/** Of one unit: encoders write one. Empty ones would let a small file keep a thread busy for minutes. */
+const maxFrames = 64;
+
 /** Frames follow each other until the unit is full (qemu/block/qcow2-threads.c accepts that too); skippable ones hold nothing. */
 function unpackZstd(packed: Uint8Array, target: Uint8Array, no: Refuse): number {
   let filled = 0;
   let at = 0;
+  let frames = 0;
   while (filled < target.length) {
     const frame = readZstdFrame(packed, at);
     if (typeof frame === 'string') throw no(`corrupt (${frame})`);
@@ -60,6 +64,8 @@ function unpackZstd(packed: Uint8Array, target: Uint8Array, no: Refuse): number 
       throw no(`in need of a window of ${frame.windowBytes} bytes, of at most ${maxWindowBytes}`);
     const bytes = packed.subarray(at, at + frame.length);
     if (frame.kind === 'data') {
+      frames += 1;
+      if (frames > maxFrames) throw no(`in more than ${maxFrames} zstd frames`);
       unpackFrame ??= createZstdDecoder();
       const run = unpackFrame;
       filled += named(target.length, no, () => run(bytes, frame.contentBytes, target.subarray(filled)));

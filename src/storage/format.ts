@@ -1,6 +1,7 @@
 // What a store is, written once into format.json before anything else and read by every process that opens it. A process that does not
 // understand all of it refuses to start, rather than write what others cannot read or read what it takes for something else.
 import { randomUUID } from 'node:crypto';
+import { TransientError } from '../platform/errors.ts';
 import { BlobNotFoundError, type BlobStore } from './blob-store.ts';
 import { type HashAlgorithm, hashAlgorithms, sha256 } from './hash-algorithm.ts';
 import { formatKey } from './paths.ts';
@@ -55,6 +56,14 @@ export async function ensureFormat(blobs: BlobStore): Promise<StoreFormat> {
   const made = await readFormat(blobs);
   if (made === undefined) throw new StoreFormatError(`${formatKey} was removed while the store was being made`);
   return made;
+}
+
+/** Of a store that was opened before. @throws TransientError when it is away, or another one is in its place. */
+export async function expectFormat(blobs: BlobStore, storeId: string): Promise<StoreFormat> {
+  const format = await readFormat(blobs);
+  if (format?.storeId === storeId) return format;
+  const what = format === undefined ? `has no ${formatKey}` : `is another one (${format.storeId})`;
+  throw new TransientError(`the blob store ${storeId} is away: what is in its place ${what}`);
 }
 
 async function readFormat(blobs: BlobStore): Promise<StoreFormat | undefined> {

@@ -5,7 +5,7 @@ import type { Packing } from './chunk-encoder.ts';
 import { ChunkStore } from './chunk-store.ts';
 import type { OnCorrupt } from './damage.ts';
 import { openLocalBlobStore } from './drivers/local.ts';
-import { ensureFormat } from './format.ts';
+import { ensureFormat, expectFormat } from './format.ts';
 import { Layers } from './layers.ts';
 import { PageStore } from './page-store.ts';
 import { BlockCache } from './reading/block-cache.ts';
@@ -22,6 +22,8 @@ export interface StorageOptions extends StoreOptions {
 }
 
 export interface StoreOptions {
+  /** The store that it must be, for those that open one again: none is made then. */
+  storeId?: string | undefined;
   /** Asked before every put; nothing is ever collected when it is not given. */
   admission?: Admission | undefined;
   /** Hears of every damaged object that a read meets. */
@@ -62,52 +64,55 @@ const defaultCachedBlockBytes = 256 * 1024 * 1024;
  * @throws StoreFormatError when it is no store that this release can use; TransientError when it is away.
  */
 export async function openStorage(options: StorageOptions): Promise<Storage> {
-  return build(await openLocalBlobStore(options), options, options);
+  const { directory, putConcurrency, storeId } = options;
+  const blobs = await openLocalBlobStore({ directory, putConcurrency, create: storeId === undefined });
+  try {
+    return await build(blobs, options, options);
+  } catch (error) {
+    await blobs[Symbol.asyncDispose]();
+    throw error;
+  }
 }
 
-/** As openStorage, over a blob store that is open and becomes the storage's own. */
+/** As openStorage, over a blob store that is open; it becomes the storage's own when this succeeds. */
 export async function openStorageOn(blobs: BlobStore, options: StoreOptions = {}): Promise<Storage> {
   return build(blobs, options, undefined);
 }
 
 async function build(blobs: BlobStore, options: StoreOptions, local: StorageOptions | undefined): Promise<Storage> {
-  try {
-    const { storeId, hash } = await ensureFormat(blobs);
-    const { cachedBlockBytes = defaultCachedBlockBytes, ...rest } = options;
-    const parts = (admission: Admission | undefined): Pick<Storage, 'chunks' | 'layers' | 'pages'> => {
-      const pages = new PageStore({ ...rest, admission, blobs, hash });
-      return { pages, chunks: new ChunkStore({ ...rest, admission, blobs, hash }), layers: new Layers(pages) };
-    };
-    const { pages, chunks, layers } = parts(options.admission);
-    const blocks = new BlockCache(cachedBlockBytes);
-    const threads = local?.threads ? new StorageThreads({ ...local, threads: local.threads }, blocks) : undefined;
-    const fetchHere: FetchBlocks = (address, first, slots, checks) =>
-      chunks.readBlocks(
-        address,
-        first,
-        slots.map((slot) => slot.bytes),
-        checks,
-      );
-    const fetch: FetchBlocks = (address, first, slots, checks) =>
-      threads === undefined || slots.length < fewestThreadedBlocks
-        ? fetchHere(address, first, slots, checks)
-        : threads.read(address, first, slots, checks);
-    return {
-      blobs,
-      chunks,
-      pages,
-      layers,
-      storeId,
-      cache: new ChunkCache(blocks, chunks, fetch),
-      threads,
-      asWriter: parts,
-      async [Symbol.asyncDispose]() {
-        await threads?.[Symbol.asyncDispose]();
-        await blobs[Symbol.asyncDispose]();
-      },
-    };
-  } catch (error) {
-    await blobs[Symbol.asyncDispose]();
-    throw error;
-  }
+  const { storeId, hash } =
+    options.storeId === undefined ? await ensureFormat(blobs) : await expectFormat(blobs, options.storeId);
+  const { cachedBlockBytes = defaultCachedBlockBytes, ...rest } = options;
+  const parts = (admission: Admission | undefined): Pick<Storage, 'chunks' | 'layers' | 'pages'> => {
+    const pages = new PageStore({ ...rest, admission, blobs, hash });
+    return { pages, chunks: new ChunkStore({ ...rest, admission, blobs, hash }), layers: new Layers(pages) };
+  };
+  const { pages, chunks, layers } = parts(options.admission);
+  const blocks = new BlockCache(cachedBlockBytes);
+  const threads = local?.threads ? new StorageThreads({ ...local, storeId, threads: local.threads }, blocks) : undefined;
+  const fetchHere: FetchBlocks = (address, first, slots, checks) =>
+    chunks.readBlocks(
+      address,
+      first,
+      slots.map((slot) => slot.bytes),
+      checks,
+    );
+  const fetch: FetchBlocks = (address, first, slots, checks) =>
+    threads === undefined || slots.length < fewestThreadedBlocks
+      ? fetchHere(address, first, slots, checks)
+      : threads.read(address, first, slots, checks);
+  return {
+    blobs,
+    chunks,
+    pages,
+    layers,
+    storeId,
+    cache: new ChunkCache(blocks, chunks, fetch),
+    threads,
+    asWriter: parts,
+    async [Symbol.asyncDispose]() {
+      await threads?.[Symbol.asyncDispose]();
+      await blobs[Symbol.asyncDispose]();
+    },
+  };
 }

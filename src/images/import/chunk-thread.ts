@@ -5,14 +5,16 @@ import { assemble, type FileRange, mergeRanges } from '../../formats/file-ranges
 import type { ByteSource } from '../../platform/byte-source.ts';
 import { ChunkBuffer } from '../../storage/chunk-encoder.ts';
 import { openLocalBlobStore } from '../../storage/drivers/local.ts';
-import { openStorageOn, type Storage, type StorageOptions } from '../../storage/open.ts';
+import { onDemand } from '../../platform/on-demand.ts';
+import { openStorageOn, type Storage } from '../../storage/open.ts';
 import { serveTasks } from '../../storage/threads/serve-tasks.ts';
 import type { ChunkPlan } from './plan.ts';
 import { openSource, type SourceDescription } from './source-description.ts';
 
 /** Plain data: it goes to threads. */
 export interface ThreadOptions {
-  storage: Pick<StorageOptions, 'directory'>;
+  /** Another store in its place is refused, and none is made. */
+  storage: { directory: string; storeId: string };
 }
 
 export interface StoredChunk {
@@ -43,8 +45,8 @@ const maxGapBytes = 16 * 1024;
 /** The longest range that does not go straight to its place: enough to keep a connection busy, and small beside a chunk. */
 const maxMergedBytes = 1024 * 1024;
 
-const blobs = openLocalBlobStore((workerData as ThreadOptions).storage);
-blobs.catch(() => undefined);
+const { directory, storeId } = (workerData as ThreadOptions).storage;
+const blobs = onDemand(() => openLocalBlobStore({ directory, create: false }));
 /** The memory of chunks that are not under way, used again and again; given back when no import is under way. */
 const freeChunks: ChunkBuffer[] = [];
 /** Where file bytes arrive that do not go straight to their place; as many as chunks were ever being filled at once. */
@@ -53,7 +55,7 @@ let openSources = 0;
 
 serveTasks<ChunkDialogue, Source>({
   async open(description, admission) {
-    const storage = await openStorageOn(await blobs, { admission });
+    const storage = await openStorageOn(await blobs(), { storeId, admission });
     const bytes = await openSource(description);
     openSources += 1;
     return { storage, bytes };

@@ -17,7 +17,7 @@ import { spoolSource } from '../../sources/spool.ts';
 import type { UrlPolicy } from '../../sources/url-policy.ts';
 import { parsePageAddress } from '../../storage/address.ts';
 import type { Admission } from '../../storage/admission.ts';
-import { openStorageOn, type Storage } from '../../storage/open.ts';
+import type { Storage } from '../../storage/open.ts';
 import { chunkBytes } from '../../storage/sizes.ts';
 import { lockResource } from '../../resources/require.ts';
 import { changeStatus } from '../../resources/status.ts';
@@ -117,7 +117,7 @@ async function importInPassing(
   resolveMinDiskSize(payload.minDiskSize, openRaw(sizeBytes - tailBytes, openLimits).sizeBytes);
   if (job.attempt > 1) tellWhyAnew(log, job, 'the file is read once through, from its first byte');
   const admit = admission(job);
-  const { layers } = await openStorageOn(storage.blobs, { admission: admit });
+  const { layers } = storage.asWriter(admit);
   using chunks = pool.open({ kind: 'bytes' }, admit);
   const sink = new LinearSink({ newBuilder: () => layers.build(undefined, signal), chunks, signal });
   try {
@@ -182,8 +182,7 @@ async function storeChunks(
   const resumed = version !== undefined && job.checkpoint?.version === version ? job.checkpoint : undefined;
   if (job.attempt > 1 && resumed === undefined) tellWhyAnew(log, job, whyAnew(info, version, job.checkpoint));
   const admit = admission(job);
-  // The blobs are the service's: not disposed of here.
-  const { layers } = await openStorageOn(storage.blobs, { admission: admit });
+  const { layers } = storage.asWriter(admit);
   const builder = await layers.build(resumed === undefined ? undefined : parsePageAddress(resumed.root), job.signal);
   using source = pool.open(description, admit);
   // Awaited here: the source is open only inside this function.

@@ -31,21 +31,26 @@ import { removeStaleTemps, tempFolder, tempName } from './local/temp-files.ts';
 import { WriteWays } from './local/write-ways.ts';
 
 export interface LocalBlobStoreOptions {
-  /** Created when it is missing. Plain data, so that threads can open the store too. */
+  /** Plain data, so that threads can open the store too. */
   directory: string;
+  /** Whether a folder that is missing is made. Default: yes. Whoever opens it again must not: below a disk that is not mounted it is away. */
+  create?: boolean | undefined;
   /** Puts that write at once. Four keep a fast disk busy. */
   putConcurrency?: number | undefined;
   /** Files that stay open for reading. */
   openFiles?: number | undefined;
 }
 
-/** @throws TransientError when the folder cannot be made or written to. */
+/** @throws TransientError when the folder is away, or cannot be made or written to. */
 export async function openLocalBlobStore(options: LocalBlobStoreOptions): Promise<BlobStore> {
   const root = path.resolve(options.directory);
   try {
-    await makeDurableFolder(root);
-    await makeDurableFolder(path.join(root, tempFolder));
-    await removeStaleTemps(path.join(root, tempFolder));
+    if (options.create === false) await assertFolder(path.join(root, tempFolder));
+    else {
+      await makeDurableFolder(root);
+      await makeDurableFolder(path.join(root, tempFolder));
+      await removeStaleTemps(path.join(root, tempFolder));
+    }
   } catch (error) {
     throw storeError(error);
   }
@@ -76,7 +81,7 @@ class LocalBlobStore implements BlobStore {
     } catch (error) {
       if (options.signal?.aborted) throw options.signal.reason;
       // Not made anew: below a disk that is not mounted the folders would grow on the wrong one.
-      throw isMissing(error) ? new TransientError('the folder of the blob store is away', { cause: error }) : storeError(error);
+      throw isMissing(error) ? away(error) : storeError(error);
     } finally {
       release();
     }
@@ -261,6 +266,19 @@ class LocalBlobStore implements BlobStore {
  * (reading/block-cache.ts).
  */
 const allocateForReading = (length: number): Buffer => Buffer.allocUnsafeSlow(length + 48).subarray(48);
+
+const away = (cause: unknown): TransientError => new TransientError('the folder of the blob store is away', { cause });
+
+async function assertFolder(folder: string): Promise<void> {
+  const isThere = await statFile(folder).then(
+    (stat) => stat.isDirectory(),
+    (error: unknown) => {
+      if (isMissing(error)) return false;
+      throw error;
+    },
+  );
+  if (!isThere) throw away(new Error(`${folder} is no folder`));
+}
 
 const statsAtOnce = 64;
 const noLinks: ReadonlySet<string> = new Set(['EPERM', 'ENOTSUP', 'ENOSYS']);

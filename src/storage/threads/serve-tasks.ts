@@ -97,7 +97,8 @@ export function serveTasks<D extends Dialogue, Opened>(tasks: Tasks<D, Opened>):
         open(message.contextId, message.description);
         break;
       case 'close':
-        void close(message.contextId);
+        // What cannot be closed in order must not end the thread, and with it the tasks of others.
+        close(message.contextId).catch(() => undefined);
         break;
       case 'work':
         void run(message);

@@ -6,6 +6,7 @@ import { ChunkBuffer, type Packing } from '../chunk-encoder.ts';
 import type { CorruptFinding } from '../damage.ts';
 import { closeFile, openFile } from '../drivers/local/file-calls.ts';
 import { openLocalBlobStore } from '../drivers/local.ts';
+import { onDemand } from '../../platform/on-demand.ts';
 import { openStorageOn, type Storage } from '../open.ts';
 import { type ChunkPatch, type FoldFile, type FoldLog, foldChunk } from '../overlay/fold-chunk.ts';
 import { blockBytes, blocksPerChunk } from '../sizes.ts';
@@ -15,6 +16,8 @@ import { serveTasks } from './serve-tasks.ts';
 export interface ThreadOptions {
   /** The folder of the local driver. */
   directory: string;
+  /** The store that lies there: another one is refused, and none is made. */
+  storeId: string;
   packing?: Packing | undefined;
 }
 
@@ -40,20 +43,24 @@ const mostBlocksHeld = 4;
 /** Kept for the next chunks while folds are open, 4 MiB each. */
 const mostFreeBuffers = 4;
 
-const { directory, packing } = workerData as ThreadOptions;
-const blobs = openLocalBlobStore({ directory });
-const reading = blobs.then((store) => openStorageOn(store, { onCorrupt, blockingReads: true }));
-reading.catch(() => undefined);
+const { directory, storeId, packing } = workerData as ThreadOptions;
+const blobs = onDemand(() => openLocalBlobStore({ directory, create: false }));
+const reading = onDemand(async () => openStorageOn(await blobs(), { storeId, onCorrupt, blockingReads: true }));
 /** Kept while there is a fold. */
 const freeBuffers: ChunkBuffer[] = [];
 let openFolds = 0;
 
 const { memory, note } = serveTasks<StorageDialogue, OpenFold>({
   async open(files, admission) {
-    const storage = await openStorageOn(await blobs, { admission, onCorrupt, packing, warm: true });
+    const storage = await openStorageOn(await blobs(), { storeId, admission, onCorrupt, packing, warm: true });
     const logs: FoldLog[] = [];
-    for (const { file, title } of files)
-      logs.push({ title, descriptor: await openFile(file, fs.constants.O_RDONLY, 0), blocking: true });
+    try {
+      for (const { file, title } of files)
+        logs.push({ title, descriptor: await openFile(file, fs.constants.O_RDONLY, 0), blocking: true });
+    } catch (error) {
+      await closeLogs(logs);
+      throw error;
+    }
     openFolds += 1;
     return { storage, logs };
   },
@@ -61,11 +68,16 @@ const { memory, note } = serveTasks<StorageDialogue, OpenFold>({
   async close({ logs }) {
     openFolds -= 1;
     if (openFolds === 0) freeBuffers.length = 0;
-    for (const log of logs) await closeFile(log.descriptor);
+    await closeLogs(logs);
   },
   run: (work, opened, signal) => (work.kind === 'read' ? read(work) : fold(work, opened!, signal!)),
   heldShare: (work) => (work.kind === 'read' ? work.checks.length / mostBlocksHeld : 1),
 });
+
+/** They were only read: that one cannot be closed in order changes nothing. */
+async function closeLogs(logs: readonly FoldLog[]): Promise<void> {
+  for (const { descriptor } of logs) await closeFile(descriptor).catch(() => undefined);
+}
 
 function onCorrupt(finding: CorruptFinding): void {
   note(finding);
@@ -74,7 +86,7 @@ function onCorrupt(finding: CorruptFinding): void {
 type Work<Kind> = StorageDialogue['work'] & { kind: Kind };
 
 async function read({ address, first, slots, checks }: Work<'read'>): Promise<StorageDialogue['answer']> {
-  const { chunks } = await reading;
+  const { chunks } = await reading();
   const targets: Buffer[] = [];
   for (let at = 0; at < slots.length; at += 2) targets.push(Buffer.from(memory[slots[at]!]!, slots[at + 1], blockBytes));
   // readBlocks speaks of all blocks of a chunk, the message of these.

@@ -28,8 +28,8 @@ export class StorageThreads implements AsyncDisposable {
   readonly #foldTurns = new Semaphore(mostFoldsAtOnce);
 
   /** @param blocks whose memory the threads fill. */
-  constructor({ directory, packing, threads, onCorrupt }: StorageThreadsOptions, blocks: BlockCache) {
-    const workerData: ThreadOptions = { directory, packing };
+  constructor({ directory, storeId, packing, threads, onCorrupt }: StorageThreadsOptions, blocks: BlockCache) {
+    const workerData: ThreadOptions = { directory, storeId, packing };
     this.#pool = new ThreadPool({
       module: new URL('./storage-thread.ts', import.meta.url),
       workerData,

@@ -114,6 +114,15 @@ describe('unpack', () => {
     expect([...new Set(target)]).to.deep.equal([1, 2, 0x2a]);
   });
 
+  it('refuses a unit of very many frames at once: each takes time, and none needs to hold a byte', async () => {
+    const empty = Buffer.concat(Array.from({ length: 30_000 }, () => zstdCompressSync(Buffer.alloc(0))));
+    expect(await refusalOf(() => unpack('zstd', empty, new Uint8Array(2 ** 21)))).to.include('more than 64 zstd frames');
+    const few = Buffer.concat([...Array.from({ length: 63 }, () => zstdCompressSync(Buffer.alloc(0))), zstdRun(4096)]);
+    const target = new Uint8Array(4096);
+    unpack('zstd', few, target);
+    expect(target.every((byte) => byte === 0x2a)).to.equal(true);
+  });
+
   it('fills with zeros what a unit is allowed to lack', async () => {
     for (const codec of codecs) {
       if (codec === 'zstd') continue;

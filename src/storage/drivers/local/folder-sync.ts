@@ -2,7 +2,7 @@
 // are synced at the same moment, so puts into different folders run side by side.
 import fs from 'node:fs';
 import path from 'node:path';
-import { closeFile, fullSync, makeFolder, openFile, readFolder } from './file-calls.ts';
+import { closeFile, fullSync, makeFolder, openFile, readFolder, statFile } from './file-calls.ts';
 import { codeOf, isMissing } from './file-errors.ts';
 
 /** Fewer folders are synced one by one, as they are needed. */
@@ -98,15 +98,22 @@ async function syncFolder(folder: string): Promise<void> {
   }
 }
 
-/** Creates an absolute folder and what is missing above it; durable. */
+/** Creates an absolute folder and what is missing above it; durable. @throws what mkdir says when something else is in the way */
 export async function makeDurableFolder(folder: string): Promise<void> {
+  const parent = path.dirname(folder);
   try {
     await makeFolder(folder, { mode: 0o700 });
   } catch (error) {
-    if (codeOf(error) === 'EEXIST') return;
-    if (!isMissing(error)) throw error;
-    await makeDurableFolder(path.dirname(folder));
-    return makeDurableFolder(folder);
+    // A link that leads nowhere exists, too.
+    if (codeOf(error) === 'EEXIST' && (await statFile(folder)).isDirectory()) return;
+    if (!isMissing(error) || parent === folder) throw error;
+    await makeDurableFolder(parent);
+    try {
+      await makeFolder(folder, { mode: 0o700 });
+    } catch (again) {
+      if (codeOf(again) === 'EEXIST') return;
+      throw again;
+    }
   }
-  await syncFolder(path.dirname(folder));
+  await syncFolder(parent);
 }

@@ -1,5 +1,5 @@
 // Real threads, a real store, a file as the source.
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { expect } from 'chai';
@@ -7,6 +7,7 @@ import { openDiskImage } from '../../../../src/formats/open.ts';
 import { ChunkPool } from '../../../../src/images/import/chunk-pool.ts';
 import { storeImage } from '../../../../src/images/import/store-image.ts';
 import { memorySource } from '../../../../src/platform/byte-source.ts';
+import { TransientError } from '../../../../src/platform/errors.ts';
 import { createLog } from '../../../../src/platform/log.ts';
 import { parsePageAddress } from '../../../../src/storage/address.ts';
 import { layerSource } from '../../../../src/storage/layer-source.ts';
@@ -27,7 +28,12 @@ describe('import threads', function () {
     await writeFile(path.join(directory, 'source.raw'), content);
     storage = await openStorage({ directory: path.join(directory, 'blobs') });
     const log = createLog({ level: 'silent' });
-    pool = new ChunkPool({ threads: 2, slotsPerThread: 2, storage: { directory: path.join(directory, 'blobs') }, log });
+    pool = new ChunkPool({
+      threads: 2,
+      slotsPerThread: 2,
+      storage: { directory: path.join(directory, 'blobs'), storeId: storage.storeId },
+      log,
+    });
   });
 
   after(async () => {
@@ -69,6 +75,45 @@ describe('import threads', function () {
       const resumed = await storeImage({ ...(await options(nextIndex)), source, builder, onCheckpoint: async () => {} });
       expect(resumed).to.equal(root);
     }
+  });
+
+  it('make no store where theirs is away or another one lies, and go on when it is back', async () => {
+    const blobs = path.join(directory, 'mounted', 'blobs');
+    const other = path.join(directory, 'other');
+    const made = async (at: string): Promise<string> => {
+      await using store = await openStorage({ directory: at });
+      return store.storeId;
+    };
+    const storeId = await made(blobs);
+    await made(other);
+    await using own = new ChunkPool({
+      threads: 2,
+      slotsPerThread: 2,
+      storage: { directory: blobs, storeId },
+      log: createLog({ level: 'silent' }),
+    });
+    const aside = path.join(directory, 'aside');
+    const stores = async (): Promise<unknown> => {
+      using source = own.open({ kind: 'bytes' });
+      return await source.storeBytes(new Uint8Array(new SharedArrayBuffer(chunkBytes)).fill(7), new AbortController().signal).then(
+        ({ address }) => address,
+        (error: unknown) => error,
+      );
+    };
+    await rename(blobs, aside);
+    expect(await stores())
+      .to.be.instanceOf(TransientError)
+      .with.property('message', 'the folder of the blob store is away');
+    expect(await stores()).to.be.instanceOf(TransientError);
+    expect(await readdir(path.dirname(blobs))).to.deep.equal([]);
+    await rename(other, blobs);
+    expect(await stores())
+      .to.be.instanceOf(TransientError)
+      .with.property('message')
+      .that.matches(/what is in its place is another one/);
+    await rm(blobs, { recursive: true });
+    await rename(aside, blobs);
+    for (let round = 0; round < 4; round += 1) expect(await stores()).to.be.a('string');
   });
 
   it('end with the first error, after every chunk under way has ended', async () => {

@@ -93,6 +93,27 @@ describe('local blob store', () => {
     expect(calls).to.deep.equal(['fsync ../../..', 'fsync ../..', 'fsync ..', 'fsync .']);
   });
 
+  it('says so when something is in the way of its folder', async () => {
+    const file = path.join(folder.path, 'file');
+    await writeFile(file, '');
+    const link = path.join(folder.path, 'link');
+    await symlink(path.join(folder.path, 'nowhere'), link);
+    for (const blocked of [file, path.join(file, 'store'), link, path.join(link, 'a', 'store')])
+      expect(await errorOf(openLocalBlobStore({ directory: blocked })), blocked).to.be.instanceOf(Error);
+    expect(await readdir(folder.path)).to.have.members(['file', 'link', 'store']);
+  });
+
+  it('is not made when it is opened again', async () => {
+    const gone = path.join(folder.path, 'gone');
+    const error = await errorOf(openLocalBlobStore({ directory: gone, create: false }));
+    expect(error).to.be.instanceOf(TransientError).with.property('message', 'the folder of the blob store is away');
+    await mkdir(gone);
+    expect(await errorOf(openLocalBlobStore({ directory: gone, create: false }))).to.be.instanceOf(TransientError);
+    expect(await readdir(gone)).to.deep.equal([]);
+    await using again = await openLocalBlobStore({ directory, create: false });
+    await again.put('chunks/ab/abcd', [text('bytes')]);
+  });
+
   it('does not rely on another process to sync what that one has just put', async () => {
     await store.put('chunks/ab/abcd', [text('bytes')]);
     const calls = await tracedCalls(directory, `await store.put('chunks/ab/abcd', [Buffer.from('bytes')]); log('put');`);
