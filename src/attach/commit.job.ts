@@ -179,6 +179,8 @@ async function foldAll(
   for (const row of sealed) {
     generations.push(opened.use(await openSealedGeneration(files.of(row), row, row.lengthBytes!, job.signal)));
     attachments.indexBudget.note(own);
+    // Reading a long log is getting on, too.
+    attachments.indexBudget.moved();
   }
   // Awaited here: the files are open only inside this function.
   const { root } = await fold({

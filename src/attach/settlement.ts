@@ -199,7 +199,15 @@ export class Settlement implements AsyncDisposable {
     const left = found.filter((each) => each.ageMs > garbageAgeMs && !attachments.mayWriteTo(each.diskId, each));
     const rows = await generationsOfMachine(fork(), machineId);
     const named = new Set(rows.map((row) => files.of(row)));
-    await files.remove(left.filter(({ file }) => !named.has(file)));
+    const unnamed = Map.groupBy(
+      left.filter(({ file }) => !named.has(file)),
+      (each) => each.diskId,
+    );
+    for (const [diskId, each] of unnamed) {
+      // Whoever opens the disk may have read rows that named them.
+      using _turn = await this.#parts.turns.take(diskId, this.#stop.signal);
+      await files.remove(each);
+    }
     const there = new Set(found.map(({ file }) => file));
     for (const row of rows) {
       if (!there.has(files.of(row)) && !attachments.mayWriteTo(row.diskId, row)) {
