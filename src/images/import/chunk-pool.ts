@@ -35,7 +35,9 @@ export class ChunkPool implements AsyncDisposable {
   constructor({ threads, slotsPerThread, storage, log }: ChunkPoolOptions) {
     this.slots = threads * slotsPerThread;
     this.#free = new Semaphore(this.slots);
-    const workerData: ThreadOptions = { storage };
+    // Alone: what else a store has cannot go to a thread.
+    const { directory, storeId } = storage;
+    const workerData: ThreadOptions = { storage: { directory, storeId } };
     this.#pool = new ThreadPool({
       module: new URL('./chunk-thread.ts', import.meta.url),
       workerData,
