@@ -15,7 +15,7 @@ import { openWritableOverlay } from '../storage/overlay/writable-overlay.ts';
 import { type Access, checkAccess, checkAccesses } from './access.ts';
 import { DiskWriter } from './disk-writer.ts';
 import { type GenerationRow, generationsOf } from './generation-queries.ts';
-import { IndexBudget, type IndexBudgetBounds } from './index-budget.ts';
+import { IndexBudget, type IndexBudgetBounds, OwnIndexes } from './index-budget.ts';
 import { LayerReader } from './layer-reader.ts';
 import { Lease } from './lease.ts';
 import { type Attachable, describe, lockReady } from './resources.ts';
@@ -153,7 +153,14 @@ export class Attachments implements AsyncDisposable {
     await using undo = new AsyncDisposableStack();
     undo.defer(() => this.#close(lease));
     const sealed: Generation[] = [];
-    for (const row of rows) sealed.push(undo.use(await openSealedGeneration(files.of(row), row, row.lengthBytes!, signal)));
+    // Until the writer counts them: many disks may be opened at once.
+    const own = new OwnIndexes(sealed);
+    using _counted = { [Symbol.dispose]: () => this.indexBudget.remove(own) };
+    for (const row of rows) {
+      sealed.push(undo.use(await openSealedGeneration(files.of(row), row, row.lengthBytes!, signal)));
+      this.indexBudget.note(own);
+      if (this.indexBudget.isSpent) throw isBeingCommitted(diskId);
+    }
     const number = Math.max(rows.at(-1)?.generation ?? 0, lastGeneration) + 1;
     const key = { diskId, generation: number, writerId: lease.id };
     const open = undo.use(await createGeneration(files.of(key), key, size));
@@ -192,7 +199,7 @@ export class Attachments implements AsyncDisposable {
     if (foreign !== undefined) throw liesElsewhere(foreign);
     // Commits need no writer: the disk can be opened again when they have caught up.
     if (generations.length > 0 && (generations.length >= maxGenerations || this.indexBudget.isSpent))
-      throw failedPrecondition(`Disk ${diskId} holds data that is being committed: open it when that has ended, in a moment`);
+      throw isBeingCommitted(diskId);
     // Settled just before: of a writer that came and went meanwhile, or of one whose lease has ended and that is still leaving.
     if (generations.some(({ state }) => state === 'OPEN'))
       throw new DiskHasWriter('FAILED_PRECONDITION', `Disk ${diskId} is being detached; try again`);
@@ -300,6 +307,9 @@ async function readableRoot(em: EntityManager, attachable: Attachable): Promise<
   }
   return disk.layerRoot ?? null;
 }
+
+const isBeingCommitted = (diskId: string): DomainError =>
+  failedPrecondition(`Disk ${diskId} holds data that is being committed: open it when that has ended, in a moment`);
 
 class DiskHasWriter extends DomainError {}
 

@@ -24,7 +24,7 @@ import { type Generation, openSealedGeneration } from '../storage/overlay/genera
 import { chunkBytes } from '../storage/sizes.ts';
 import type { Attachments } from './attachments.ts';
 import { type GenerationRow, generationsOf, replaceWithBase, sealedThrough } from './generation-queries.ts';
-import type { IndexOwner } from './index-budget.ts';
+import { OwnIndexes } from './index-budget.ts';
 import { type SettleParts, settleDisk } from './settle.ts';
 
 // A type, not an interface: it is kept as JSON.
@@ -201,21 +201,6 @@ async function foldAll(
     signal: job.signal,
   });
   return root;
-}
-
-class OwnIndexes implements IndexOwner {
-  readonly openIndexBytes = 0;
-  readonly #generations: readonly Generation[];
-
-  constructor(generations: readonly Generation[]) {
-    this.#generations = generations;
-  }
-
-  get indexBytes(): number {
-    return this.#generations.reduce((sum, { indexBytes }) => sum + indexBytes, 0);
-  }
-
-  sealSoon(): void {}
 }
 
 /** An earlier attempt's work counts when it was over the same base: generations up to the checkpoint's number never change. */

@@ -108,3 +108,20 @@ export class IndexBudget {
     this.#room = Promise.withResolvers();
   }
 }
+
+/** Indexes that are open and belong to no writer: of a commit, of a disk that is being opened. */
+export class OwnIndexes implements IndexOwner {
+  readonly openIndexBytes = 0;
+  readonly #generations: readonly { indexBytes: number }[];
+
+  /** @param generations may grow afterwards */
+  constructor(generations: readonly { indexBytes: number }[]) {
+    this.#generations = generations;
+  }
+
+  get indexBytes(): number {
+    return this.#generations.reduce((sum, { indexBytes }) => sum + indexBytes, 0);
+  }
+
+  sealSoon(): void {}
+}
