@@ -102,9 +102,10 @@ async function inUse(folder: string): Promise<DataFolderInUse> {
   );
 }
 
-// The lock is certain, the file is for the message alone: a holder that has just taken the lock may not have written it yet.
+// The lock is certain, the file is for the message alone: a holder that has just taken the lock may not have
+// written it yet, on a busy machine for a good part of a second.
 async function readOwner(folder: string): Promise<Owner | undefined> {
-  for (let attempt = 0; attempt < 15; attempt += 1) {
+  for (let attempt = 0; attempt < 50; attempt += 1) {
     const text = await readFile(ownerFile(folder), 'utf8').catch(() => '');
     const owner = parseOwner(text);
     if (owner !== undefined && isAlive(owner.pid)) return owner;

@@ -15,7 +15,7 @@ const sqliteBusy = 5;
 const held = new Set<sqliteModule.DatabaseSync>();
 
 // SQLite takes the lock in steps, and two that take them at the same moment may both be refused: a refusal counts when it is repeated.
-const attempts = 5;
+const attempts = 8;
 const pauseMs = 20;
 
 /**
