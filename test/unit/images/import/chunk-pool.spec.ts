@@ -95,10 +95,12 @@ describe('import threads', function () {
     const aside = path.join(directory, 'aside');
     const stores = async (): Promise<unknown> => {
       using source = own.open({ kind: 'bytes' });
-      return await source.storeBytes(new Uint8Array(new SharedArrayBuffer(chunkBytes)).fill(7), new AbortController().signal).then(
-        ({ address }) => address,
-        (error: unknown) => error,
-      );
+      return await source
+        .storeBytes(new Uint8Array(new SharedArrayBuffer(chunkBytes)).fill(7), new AbortController().signal)
+        .then(
+          ({ address }) => address,
+          (error: unknown) => error,
+        );
     };
     await rename(blobs, aside);
     expect(await stores())
