@@ -33,7 +33,8 @@ export async function readSecrets(
   return secrets.map(({ name, value, createdAt }) => ({ name, value, createdAt }));
 }
 
-async function readSecret(em: EntityManager, name: string): Promise<string | undefined> {
+/** Undefined when there is none of this name. */
+export async function readSecret(em: EntityManager, name: string): Promise<string | undefined> {
   const secret = await em.findOne(ServerSecret, { name }, { disableIdentityMap: true });
   return secret?.value;
 }

@@ -122,8 +122,8 @@ export class Session {
   slowForMs(nowMs: number): number {
     const { heldBytes, givenBytes } = this.#memory;
     // While the device works on something, the client is not who is waited for.
-    if (this.#execution.inFlight > 0) return this.#pace.slowForMs(nowMs, 0, this.#receivedBytes + givenBytes);
-    return this.#pace.slowForMs(nowMs, heldBytes, this.#receivedBytes + givenBytes);
+    const itsBytes = this.#execution.inFlight > 0 ? 0 : heldBytes;
+    return this.#pace.slowForMs(nowMs, itsBytes, this.#receivedBytes + givenBytes);
   }
 
   /** When something last came in or went out (performance.now). */

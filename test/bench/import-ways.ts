@@ -14,17 +14,25 @@ export interface Job {
   limitMs: number;
 }
 
-/** Seconds, or undefined when the way failed or hung beyond the limit. */
-type Way = (job: Job) => Promise<number | undefined>;
+export interface Taken {
+  /** Until it ended. */
+  seconds: number;
+  /** Until what it wrote was on the disk, too: what an import of ours always is when it ends. */
+  durableSeconds: number;
+}
 
-const convert = async ({ directory, limitMs }: Job, source: string, ...options: string[]): Promise<number | undefined> => {
+/** Undefined when the way failed or hung beyond the limit. */
+type Way = (job: Job) => Promise<Taken | undefined>;
+
+const convert = async ({ directory, limitMs }: Job, source: string, ...options: string[]): Promise<Taken | undefined> => {
   const output = path.join(directory, 'out.raw');
   await rm(output, { force: true });
   const { ok, seconds } = await run('qemu-img', ['convert', ...options, '-O', 'raw', source, output], limitMs);
-  return ok ? seconds : undefined;
+  if (!ok) return undefined;
+  const sync = await run('sync', [output]);
+  return { seconds, durableSeconds: seconds + sync.seconds };
 };
 
-/** None of them is durable when it ends: what it wrote may be in memory alone. */
 export const httpPeers: Readonly<Record<string, Way>> = {
   'qemu-img URL': (job) => convert(job, job.url, '-f', job.format),
   'qemu-img URL -m 16 -W': (job) => convert(job, job.url, '-f', job.format, '-m', '16', '-W'),
@@ -37,7 +45,9 @@ export const httpPeers: Readonly<Record<string, Way>> = {
     const download = await run('curl', ['-sS', '-f', '-o', copy, job.url], job.limitMs);
     const converted = await convert(job, copy, '-f', job.format);
     await rm(copy, { force: true });
-    return converted === undefined || !download.ok ? undefined : download.seconds + converted;
+    if (converted === undefined || !download.ok) return undefined;
+    const { seconds, durableSeconds } = converted;
+    return { seconds: download.seconds + seconds, durableSeconds: download.seconds + durableSeconds };
   },
 };
 

@@ -184,6 +184,8 @@ describe(`two processes on one database (OBRAZ_TEST_SEED=${testSeed})`, function
       const { code } = await obraz.exited;
       expect(code).to.equal(1);
       expect(obraz.output).to.match(/obraz: the image data of this database is not in .*OBRAZ_BLOB_DIR/);
+      // The disk that belongs there may just not be mounted: nothing is made in its place.
+      expect(await readdir(obraz.dataDirectory)).not.to.include('blobs');
     } finally {
       await obraz[Symbol.asyncDispose]();
     }

@@ -5,11 +5,13 @@
 // go to the disk directly (O_DIRECT) unless that is the slower way here, others through the page cache. Measurements: docs/decisions/003-layout.md.
 import fs from 'node:fs';
 import path from 'node:path';
+import { exists } from '../../platform/durable-file.ts';
 import { TransientError } from '../../platform/errors.ts';
 import { Semaphore } from '../../platform/semaphore.ts';
 import { assertBlobKey, assertBlobPrefix, assertBlobRange, isKeySegment } from '../blob-key.ts';
 import { BlobNotFoundError, type BlobRange, type BlobStore, type GetOptions, type PutOptions } from '../blob-store.ts';
 import { isPageAligned } from '../page-aligned.ts';
+import { formatKey } from '../paths.ts';
 import {
   closeFile,
   dataSync,
@@ -45,12 +47,13 @@ export interface LocalBlobStoreOptions {
 export async function openLocalBlobStore(options: LocalBlobStoreOptions): Promise<BlobStore> {
   const root = path.resolve(options.directory);
   try {
-    if (options.create === false) await assertFolder(path.join(root, tempFolder));
-    else {
-      await makeDurableFolder(root);
-      await makeDurableFolder(path.join(root, tempFolder));
-      await removeStaleTemps(path.join(root, tempFolder));
-    }
+    const temps = path.join(root, tempFolder);
+    // A backup may lack the folder of temporary files, which is empty.
+    if (options.create === false && !(await exists(temps)) && !(await exists(path.join(root, formatKey))))
+      throw away(new Error(`${root} holds no store`));
+    await makeDurableFolder(root);
+    await makeDurableFolder(temps);
+    await removeStaleTemps(temps);
   } catch (error) {
     throw storeError(error);
   }
@@ -90,7 +93,7 @@ class LocalBlobStore implements BlobStore {
   async #put(file: string, parts: readonly Uint8Array[], { replace = false, warm = false, signal }: PutOptions): Promise<void> {
     const folder = path.dirname(file);
     // Who wrote it may not have synced the folder yet, and must not be relied upon to.
-    if (!replace && (await exists(file))) return this.#makeLasting(folder);
+    if (!replace && (await hasFile(file))) return this.#makeLasting(folder);
     const temp = path.join(this.#root, tempFolder, tempName());
     try {
       await this.#write(temp, parts, warm);
@@ -119,7 +122,7 @@ class LocalBlobStore implements BlobStore {
       // Somebody removed the folder since it was made, or the temporary file.
       this.#folders.forget();
       await this.#folders.ensure(folder);
-      if (!(await exists(temp))) throw new TransientError('a temporary file of the blob store was removed by another process');
+      if (!(await hasFile(temp))) throw new TransientError('a temporary file of the blob store was removed by another process');
       await this.#name(temp, file, replace);
     }
     this.#open.forget(file);
@@ -269,17 +272,6 @@ const allocateForReading = (length: number): Buffer => Buffer.allocUnsafeSlow(le
 
 const away = (cause: unknown): TransientError => new TransientError('the folder of the blob store is away', { cause });
 
-async function assertFolder(folder: string): Promise<void> {
-  const isThere = await statFile(folder).then(
-    (stat) => stat.isDirectory(),
-    (error: unknown) => {
-      if (isMissing(error)) return false;
-      throw error;
-    },
-  );
-  if (!isThere) throw away(new Error(`${folder} is no folder`));
-}
-
 const statsAtOnce = 64;
 const noLinks: ReadonlySet<string> = new Set(['EPERM', 'ENOTSUP', 'ENOSYS']);
 
@@ -293,7 +285,7 @@ async function fileSize(file: string): Promise<{ sizeBytes: number } | undefined
   }
 }
 
-const exists = async (file: string): Promise<boolean> => (await fileSize(file)) !== undefined;
+const hasFile = async (file: string): Promise<boolean> => (await fileSize(file)) !== undefined;
 
 async function write(temp: string, parts: readonly Uint8Array[], flag: number): Promise<void> {
   const { O_WRONLY, O_CREAT, O_EXCL } = fs.constants;

@@ -99,21 +99,16 @@ async function syncFolder(folder: string): Promise<void> {
 }
 
 /** Creates an absolute folder and what is missing above it; durable. @throws what mkdir says when something else is in the way */
-export async function makeDurableFolder(folder: string): Promise<void> {
+export async function makeDurableFolder(folder: string, { hasParent = false } = {}): Promise<void> {
   const parent = path.dirname(folder);
   try {
     await makeFolder(folder, { mode: 0o700 });
   } catch (error) {
     // A link that leads nowhere exists, too.
     if (codeOf(error) === 'EEXIST' && (await statFile(folder)).isDirectory()) return;
-    if (!isMissing(error) || parent === folder) throw error;
+    if (!isMissing(error) || hasParent) throw error;
     await makeDurableFolder(parent);
-    try {
-      await makeFolder(folder, { mode: 0o700 });
-    } catch (again) {
-      if (codeOf(again) === 'EEXIST') return;
-      throw again;
-    }
+    return makeDurableFolder(folder, { hasParent: true });
   }
   await syncFolder(parent);
 }

@@ -110,6 +110,10 @@ describe('local blob store', () => {
     await mkdir(gone);
     expect(await errorOf(openLocalBlobStore({ directory: gone, create: false }))).to.be.instanceOf(TransientError);
     expect(await readdir(gone)).to.deep.equal([]);
+    // As a backup gives it back that leaves out empty folders.
+    await writeFile(path.join(gone, 'format.json'), '');
+    await using restored = await openLocalBlobStore({ directory: gone, create: false });
+    await restored.put('chunks/ab/abcd', [text('bytes')]);
     await using again = await openLocalBlobStore({ directory, create: false });
     await again.put('chunks/ab/abcd', [text('bytes')]);
   });
