@@ -79,7 +79,7 @@ export async function startBlockAccess(parts: BlockAccessParts): Promise<BlockAc
     ...shared,
     storage,
     admission: (writer) => admissions.of(writer),
-    targets: captureTargets(fork, storage, () => attachments.indexBudget.moved()),
+    targets: captureTargets(fork, storage),
     commitTurns: new Turns(),
     onCommitting: settlement.committing,
   });

@@ -1,6 +1,7 @@
 // The job that puts what was written to a disk into its base: folds the sealed generations over the base into a new layer, then changes
 // rows in one fenced transaction. With a target it is a capture: it seals first what a writer is writing, and the same transaction
-// makes the snapshot or image READY. Its kind names the machine, since it reads that machine's files.
+// makes the snapshot or image READY, or hands the capture over to the job that verifies its layer first: that may take long, and holds
+// up no commit of the disk. Its kind names the machine, since it reads that machine's files.
 //
 // A capture's moment is when it has sealed: the number of that generation is its first checkpoint. Until it has ended nothing beyond that
 // goes into the base: commits leave the disk to captures, and captures wait for those of an earlier moment.
@@ -12,6 +13,7 @@ import { query } from '../db/bound-query.ts';
 import type { CaptureTarget } from '../disks/disk-contents.ts';
 import type { JobHandler, RunningJob } from '../operations/job-handler.ts';
 import type { Fence } from '../operations/job-queries.ts';
+import type { JobOrder } from '../operations/operations.ts';
 import { type PackedMessage, packedEmpty } from '../operations/pack.ts';
 import { DomainError, notFound, TransientError } from '../platform/errors.ts';
 import type { Turns } from '../platform/turns.ts';
@@ -42,10 +44,17 @@ export type CommitCheckpoint = {
 
 /** What captures make. */
 export interface CaptureTargets {
-  /** The storage_size of the target when its layer is `root`. @throws DomainError DATA_LOSS when the target is to be whole, and is not. */
+  /** The storage_size of the target when its layer is `root`. */
   measure(target: CaptureTarget, diskId: string, root: string | null, signal: AbortSignal): Promise<number>;
-  /** The target is READY, in the transaction that ends the operation, which it answers. */
-  finish(em: EntityManager, target: CaptureTarget, made: { root: string | null; storageSize: number }): Promise<PackedMessage>;
+  /**
+   * In the transaction that puts the layer into the disk: the target is READY, and the answer the operation's response; or it is the job
+   * that is left to do.
+   */
+  finish(
+    em: EntityManager,
+    target: CaptureTarget,
+    made: { root: string | null; storageSize: number },
+  ): Promise<PackedMessage | JobOrder>;
   abandon(em: EntityManager, target: CaptureTarget): Promise<void>;
 }
 
@@ -60,7 +69,7 @@ export interface CommitParts extends SettleParts {
   commitTurns: Turns;
   /**
    * Told before the transaction that lets go of these generations; whether it did, the rows say. The disk's turn is to be given back
-   * when the operation has ended: the next commit would read what this one is about to change.
+   * when the job has ended: the next commit would read what this one is about to change.
    */
   onCommitting: (operationId: string, generations: readonly GenerationRow[], turn: Disposable) => void;
 }
@@ -113,7 +122,7 @@ async function commit(parts: CommitParts, job: RunningJob<CommitPayload, CommitC
   const root = sealed.length === 0 ? plan.base : await foldAll(parts, job, { ...plan, sealed }, through);
   const storageSize = target === undefined ? 0 : await targets.measure(target, diskId, root, signal);
   parts.onCommitting(job.operationId, sealed, turn.move());
-  return async (em: EntityManager): Promise<PackedMessage> => {
+  return async (em: EntityManager): Promise<PackedMessage | JobOrder> => {
     if (sealed.length > 0) {
       const generations = sealed.map(({ generation }) => generation);
       await replaceWithBase(em, { diskId, base: plan.base, generations, root: root! });

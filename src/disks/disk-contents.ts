@@ -17,7 +17,7 @@ export interface DiskContents {
   settledRoot(em: EntityManager, disk: Disk): Promise<{ root: string | null } | undefined>;
   /**
    * The job that makes `target` of the disk as it is at this moment, when it is not settled. The job ends with finishSnapshot
-   * (snapshots/finish.ts) or finishImage (images/finish.ts), and gives up with abandonSnapshot or abandonImage.
+   * (snapshots/finish.ts) or finishCapturedImage (images/finish.ts), and gives up with abandonSnapshot or abandonImage.
    */
   captureJob(em: EntityManager, disk: Disk, target: CaptureTarget): Promise<JobOrder>;
   /** What is being captured of the disk; it must not go meanwhile. */

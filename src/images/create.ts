@@ -30,7 +30,7 @@ import type { ImageParts } from './image-parts.ts';
 import { pooledImagesQuota } from './image-quotas.ts';
 import { imageResource } from './image-resource.ts';
 import { importJobKind, type ImportPayload } from './import/import-payload.ts';
-import { poolJobKind, type PoolPayload } from './pool-payload.ts';
+import { poolOrder } from './pool-payload.ts';
 import { maxImageBytes, resolveMinDiskSize } from './sizes.ts';
 
 type Source = NonNullable<CreateImageRequest['source']>;
@@ -161,10 +161,7 @@ const newOperation = (image: Image): Pick<NewOperation, 'folderId' | 'resourceId
 
 /** The image's data is all there: it is READY, or when it is to be optimized, a job holds the layer until all of it was found whole. */
 function withLayer(image: Image, root: string | null): NewOperation {
-  if (image.pooled && root !== null) {
-    const payload: PoolPayload = { imageId: image.id, root };
-    return { ...newOperation(image), cancellable: true, job: { kind: poolJobKind, payload, pinnedRoots: [root] } };
-  }
+  if (image.pooled && root !== null) return { ...newOperation(image), cancellable: true, job: poolOrder(image.id, root) };
   changeStatus('Image', image, 'READY');
   image.layerRoot = root;
   return { ...newOperation(image), response: packImage(image) };

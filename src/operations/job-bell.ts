@@ -17,7 +17,7 @@ export interface JobListener {
   onWork?(): void;
   /** Somebody wants these operations cancelled; `undefined`: any may be meant. */
   onCancel?(operationIds: readonly string[] | undefined): void;
-  /** These operations have ended. */
+  /** This operation has ended, or a job of another kind goes on with it. */
   onEnded?(operationId: string): void;
   /** Something was let go of: its bytes can be collected. */
   onFreed?(): void;
@@ -66,7 +66,7 @@ export class JobBell {
     this.#tellOthers();
   }
 
-  /** Call it after the commit that ended an operation. Local: other processes look at the row. */
+  /** Call it after the commit that ended an operation, or handed it over. Local: other processes look at the row. */
   ended(operationId: string): void {
     for (const listener of this.#listeners) listener.onEnded?.(operationId);
   }

@@ -2,6 +2,7 @@
 // checkpoints, and answer what is to be changed when the work is done.
 import type { EntityManager } from '@mikro-orm/postgresql';
 import type { DomainError } from '../platform/errors.ts';
+import type { JobOrder } from './operations.ts';
 import type { PackedMessage } from './pack.ts';
 
 export interface JobHandler<Payload = unknown, Checkpoint = unknown> {
@@ -24,8 +25,10 @@ export interface JobHandler<Payload = unknown, Checkpoint = unknown> {
 /**
  * Applied in the one transaction that ends the operation, and answers its response. Called again when that transaction has to be: it
  * reads what it changes through `em`. A DomainError thrown here ends the operation with that error.
+ *
+ * It may answer a job instead, of another kind: that takes the place of this one in the same transaction, and goes on with the operation.
  */
-export type Effect = (em: EntityManager) => Promise<PackedMessage>;
+export type Effect = (em: EntityManager) => Promise<PackedMessage | JobOrder>;
 
 export interface RunningJob<Payload = unknown, Checkpoint = unknown> {
   readonly operationId: string;

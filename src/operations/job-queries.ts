@@ -154,6 +154,24 @@ export async function removeJob(
   return row;
 }
 
+/** Puts other work in the place of the job, due at once, within the transaction of what was done. False: the fence failed, and it must go. */
+export async function replaceJob(
+  em: EntityManager,
+  { operationId, attempt }: Fence,
+  next: { kind: string; payload: unknown; pinnedRoots?: readonly string[] },
+): Promise<boolean> {
+  // The attempts go on counting: no claim of the next job may look like one of this job.
+  const rows = await query(
+    em,
+    `update jobs
+     set kind = $3, payload = $4::jsonb, pinned_roots = $5::text[], checkpoint = null, stalled_attempts = 0, last_error = null,
+         run_at = date_trunc('milliseconds', now()), lease_until = null, lease_owner = null
+     where ${fenced} returning operation_id`,
+    [operationId, attempt, next.kind, JSON.stringify(next.payload), next.pinnedRoots ?? []],
+  );
+  return rows.length > 0;
+}
+
 export interface NewJob {
   operationId: string;
   kind: string;

@@ -3,7 +3,7 @@ import type { EntityManager } from '@mikro-orm/postgresql';
 import type { JobBell } from './job-bell.ts';
 import type { JobHandler } from './job-handler.ts';
 
-/** How a job left a runner. `lost`: another attempt has it; `given-back`: shutdown. */
+/** How a job left a runner. `done`: another job may go on with the operation; `lost`: another attempt has it; `given-back`: shutdown. */
 export const jobOutcomes = ['done', 'failed', 'cancelled', 'postponed', 'given-back', 'lost'] as const;
 export type JobOutcome = (typeof jobOutcomes)[number];
 

@@ -4,14 +4,14 @@ import { isTransientDatabaseError } from '../db/database-error.ts';
 import { DomainError, TransientError } from '../platform/errors.ts';
 import type { HeldJob } from './held-job.ts';
 import { type Effect, type JobHandler, LeaseLost } from './job-handler.ts';
-import { giveJobBack, postponeJob, removeJob } from './job-queries.ts';
+import { giveJobBack, postponeJob, removeJob, replaceJob } from './job-queries.ts';
 import { endOperation } from './operation-queries.ts';
 import type { JobOutcome, RunnerContext } from './runner-parts.ts';
 import { encodeStatus } from './status.mapper.ts';
 
 export interface Settled {
   outcome: JobOutcome;
-  /** The code that the operation ended with, or what the attempt failed of; fit for a log. */
+  /** The code that the operation ended with, what the attempt failed of, or what goes on; fit for a log. */
   reason?: string;
 }
 
@@ -64,22 +64,29 @@ function logBug(job: HeldJob, { log }: RunnerContext, error: unknown): void {
 
 export const aboutJob = ({ operationId, kind, attempt }: HeldJob) => ({ operationId, kind, attempt });
 
-/** Effect, response and the job's end in one transaction. @throws what the effect throws; LeaseLost when the fence fails. */
+/**
+ * Effect, response and the job's end, or the job that goes on, in one transaction.
+ * @throws what the effect throws; LeaseLost when the fence fails.
+ */
 async function succeed(job: HeldJob, effect: Effect, { fork, bell }: RunnerContext): Promise<Settled> {
   job.isEnding = true;
   try {
-    const { hasFollowers } = await job.throughOutages(() =>
+    const { next, hasFollowers } = await job.throughOutages(() =>
       fork().transactional(async (em) => {
-        const response = await effect(em);
+        const answer = await effect(em);
         await em.flush();
+        if ('kind' in answer) {
+          if (!(await replaceJob(em, job, answer))) throw new LeaseLost();
+          return { next: answer.kind, hasFollowers: false };
+        }
         const removed = await removeJob(em, job);
         if (removed === undefined) throw new LeaseLost();
-        await endOperation(em, job.operationId, { response }, job.meter);
-        return removed;
+        await endOperation(em, job.operationId, { response: answer }, job.meter);
+        return { next: undefined, ...removed };
       }),
     );
-    announce(job, bell, hasFollowers);
-    return { outcome: 'done' };
+    announce(job, bell, next !== undefined || hasFollowers);
+    return { outcome: 'done', ...(next === undefined ? {} : { reason: `goes on as ${next}` }) };
   } catch (error) {
     job.isEnding = false;
     throw error;
@@ -136,7 +143,7 @@ async function giveBack(job: HeldJob, { fork, bell }: RunnerContext): Promise<Se
   return { outcome: 'given-back' };
 }
 
-function announce(job: HeldJob, bell: RunnerContext['bell'], hasFollowers: boolean): void {
+function announce(job: HeldJob, bell: RunnerContext['bell'], hasWork: boolean): void {
   bell.ended(job.operationId);
-  if (hasFollowers) bell.ring();
+  if (hasWork) bell.ring();
 }

@@ -53,6 +53,8 @@ export class AttachKit implements AsyncDisposable {
   readonly signal = new AbortController().signal;
   readonly storage: Storage;
   readonly subjectId: string;
+  /** The store's folder. */
+  readonly blobs: string;
   readonly #database: TestOrm;
   readonly #folder: string;
   readonly #random = randomFrom(testSeed);
@@ -61,6 +63,7 @@ export class AttachKit implements AsyncDisposable {
   private constructor(database: TestOrm, folder: string, storage: Storage, subjectId: string) {
     this.#database = database;
     this.#folder = folder;
+    this.blobs = path.join(folder, 'blobs');
     this.storage = storage;
     this.subjectId = subjectId;
   }

@@ -12,7 +12,7 @@ import { diskMethods } from '../../src/disks/methods.ts';
 import { entities } from '../../src/entities.ts';
 import { bootstrap } from '../../src/iam/bootstrap.ts';
 import type { Call } from '../../src/iam/call.ts';
-import { abandonImage, finishImage } from '../../src/images/finish.ts';
+import { abandonImage, finishCapturedImage } from '../../src/images/finish.ts';
 import { Image } from '../../src/images/image.entity.ts';
 import { imageResource } from '../../src/images/image-resource.ts';
 import { imageMethods } from '../../src/images/methods.ts';
@@ -165,7 +165,7 @@ export class ResourcesKit implements AsyncDisposable {
         const { addedBytes: storageSize } = await measureGrowth(this.fork(), this.storage.layers, { diskId, root }, signal);
         return async (em) => {
           this.contents.captures.delete(diskId);
-          const finish = target.kind === 'snapshot' ? finishSnapshot : finishImage;
+          const finish = target.kind === 'snapshot' ? finishSnapshot : finishCapturedImage;
           return finish(em, target.id, { root, storageSize });
         };
       },

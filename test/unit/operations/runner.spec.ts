@@ -43,6 +43,53 @@ describe('Runner', () => {
     expect((await kit.effects()).map((row) => row.operationId)).to.deep.equal([id]);
   });
 
+  it('hands the operation over to a job of another kind, in the transaction of what was done', async () => {
+    const id = await kit.begin({ kind: 'test', payload: {} });
+    const next = { kind: 'next', payload: { of: id }, pinnedRoots: ['a root'] };
+    const runner = kit.startRunner([
+      handler(async (job) => {
+        await job.saveCheckpoint('its own');
+        return async (em) => {
+          await leavesARow(job.operationId)(em);
+          return next;
+        };
+      }),
+    ]);
+    const job = await eventually(async () => {
+      const there = await kit.job(id);
+      return there?.kind === 'next' ? there : undefined;
+    });
+    expect(job).to.include({ attempt: 1, stalledAttempts: 0, checkpoint: null, leaseUntil: null });
+    expect(job.payload).to.deep.equal(next.payload);
+    expect(job.pinnedRoots).to.deep.equal(next.pinnedRoots);
+    expect((await kit.operation(id)).done).to.equal(false);
+    expect(await kit.effects()).to.have.length(1);
+    await runner[Symbol.asyncDispose]();
+    expect(kit.log.lines.at(-1)).to.deep.include({ message: 'job ended' });
+    expect(kit.log.lines.at(-1)!.fields).to.include({ outcome: 'done', reason: 'goes on as next' });
+    kit.startRunner([{ ...handler(async () => async () => response('the next')), kind: 'next' }]);
+    const operation = await kit.ended(id);
+    expect(Buffer.from(operation.response!)).to.deep.equal(Buffer.from(response('the next').value));
+    expect(await kit.job(id)).to.equal(null);
+  });
+
+  it('hands nothing over when another attempt has taken the job', async () => {
+    const id = await kit.begin({ kind: 'test', payload: {} });
+    const runner = kit.startRunner([
+      handler(async (job) => {
+        await kit.sql('update jobs set attempt = 2 where operation_id = $1', [id]);
+        return async (em) => {
+          await leavesARow(job.operationId)(em);
+          return { kind: 'next', payload: {} };
+        };
+      }),
+    ]);
+    await eventually(() => kit.log.lines.find(({ fields }) => fields.outcome === 'lost'));
+    await runner[Symbol.asyncDispose]();
+    expect(await kit.job(id)).to.include({ kind: 'test', attempt: 2 });
+    expect(await kit.effects()).to.deep.equal([]);
+  });
+
   it('gives the handler its payload and attempt, and finds jobs that were there before it', async () => {
     const id = await kit.begin({ kind: 'test', payload: { uri: 'https://example.com/a?b="c"', list: [1, null] } });
     const seen: unknown[] = [];

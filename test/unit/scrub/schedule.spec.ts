@@ -1,7 +1,6 @@
 // The service's own scrub on a real database, over a store in memory.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { expect } from 'chai';
-import { captureTargets } from '../../../src/attach/capture-targets.ts';
 import { query } from '../../../src/db/bound-query.ts';
 import { entities } from '../../../src/entities.ts';
 import { createLog } from '../../../src/platform/log.ts';
@@ -12,7 +11,6 @@ import { scrubNow } from '../../../src/scrub/scrub-store.ts';
 import type { BlobStore } from '../../../src/storage/blob-store.ts';
 import { memoryBlobStore } from '../../../src/storage/drivers/memory.ts';
 import { openStorageOn, type Storage } from '../../../src/storage/open.ts';
-import { errorOf } from '../../contract/blob-store.contract.ts';
 import { insertDisk } from '../../support/disk-rows.ts';
 import { testOrm, type TestOrm } from '../../support/test-orm.ts';
 import { chunk } from '../storage/support/guest-data.ts';
@@ -176,21 +174,5 @@ describe('scrub on schedule', () => {
     const [finding] = (await scrubNow({ storage, fork, bytesPerSecond: 1e12 })).findings;
     expect(finding!.holders).to.deep.equal([{ kind: 'operation', id: 'op', folderId: 'f', name: 'Create image' }]);
     await sql('truncate operations, jobs');
-  });
-
-  it('lets no optimized image be made of a disk over a damaged chunk, when the disk had to be captured', async () => {
-    await sql(
-      `insert into images (id, folder_id, created_at, name, description, labels, family, size, storage_size, min_disk_size, product_ids,
-         status, os, hardware_generation, pooled)
-       values ('pooled', 'f', now(), 'a', '', '{}', '', 0, 0, 0, '{}', 'CREATING', '{}', '{}', true),
-              ('plain', 'f', now(), 'b', '', '{}', '', 0, 0, 0, '{}', 'CREATING', '{}', '{}', false)`,
-    );
-    const { measure } = captureTargets(fork, storage);
-    const signal = new AbortController().signal;
-    const size = 4 * 4 * 1024 * 1024;
-    expect(await measure({ kind: 'image', id: 'pooled' }, 'disk', root, signal)).to.equal(size);
-    flip(keys[3]!);
-    expect(await measure({ kind: 'image', id: 'plain' }, 'disk', root, signal)).to.equal(size);
-    expect(await errorOf(measure({ kind: 'image', id: 'pooled' }, 'disk', root, signal))).to.include({ code: 'DATA_LOSS' });
   });
 });
