@@ -112,6 +112,7 @@ async function commit(parts: CommitParts, job: RunningJob<CommitPayload, CommitC
   // The writer reads what the commit before this one has made: only then may the base be changed again.
   await parts.attachments.writerOf(diskId)?.refresh();
   const plan = await planOf(fork(), diskId);
+  const { base } = plan;
   through ??= plan.sealed.slice(0, maxFolded).at(-1)?.generation ?? 0;
   // After the plan: a capture that comes later seals later.
   if (await isHeldBack(fork(), job, through)) {
@@ -119,15 +120,18 @@ async function commit(parts: CommitParts, job: RunningJob<CommitPayload, CommitC
     throw new TransientError(`Disk ${diskId} is being captured as it was a moment before`);
   }
   const sealed = plan.sealed.filter(({ generation }) => generation <= through);
-  const root = sealed.length === 0 ? plan.base : await foldAll(parts, job, { ...plan, sealed }, through);
-  const storageSize = target === undefined ? 0 : await targets.measure(target, diskId, root, signal);
+  const folded = { ...plan, sealed };
+  const made = await asPlanned(parts, job, folded, async () => {
+    const root = sealed.length === 0 ? base : await foldAll(parts, job, folded, through);
+    return { root, storageSize: target === undefined ? 0 : await targets.measure(target, diskId, root, signal) };
+  });
   parts.onCommitting(job.operationId, sealed, turn.move());
   return async (em: EntityManager): Promise<PackedMessage | JobOrder> => {
     if (sealed.length > 0) {
       const generations = sealed.map(({ generation }) => generation);
-      await replaceWithBase(em, { diskId, base: plan.base, generations, root: root! });
-    } else if (target !== undefined) await assertBase(em, diskId, plan.base);
-    return target === undefined ? packedEmpty : targets.finish(em, target, { root, storageSize });
+      await replaceWithBase(em, { diskId, base, generations, root: made.root! });
+    } else if (target !== undefined) await assertBase(em, diskId, base);
+    return target === undefined ? packedEmpty : targets.finish(em, target, made);
   };
 }
 
@@ -171,6 +175,29 @@ async function planOf(em: EntityManager, diskId: string): Promise<Plan> {
   if (disk === undefined) throw notFound('Disk', diskId);
   const rows = await generationsOf(em, diskId);
   return { ...disk, sealed: rows.filter(({ state }) => state === 'SEALED') };
+}
+
+/**
+ * A commit before this one may have given its turn back while its transaction was still under way. What it took away is not lost.
+ * @throws what `work` throws; a TransientError instead when the disk is not as it was planned any more.
+ */
+async function asPlanned<Answer>(
+  { fork }: CommitParts,
+  { signal, payload: { diskId } }: RunningJob<CommitPayload, CommitCheckpoint>,
+  { base, sealed }: Plan,
+  work: () => Promise<Answer>,
+): Promise<Answer> {
+  try {
+    return await work();
+  } catch (error) {
+    if (signal.aborted || error instanceof TransientError) throw error;
+    // Damaged, or not there for whoever looked: rows change before anything is taken away.
+    const now = await planOf(fork(), diskId);
+    const isThere = (row: GenerationRow): boolean =>
+      now.sealed.some(({ generation, writerId }) => generation === row.generation && writerId === row.writerId);
+    if (now.base === base && sealed.every(isThere)) throw error;
+    throw new TransientError(`Disk ${diskId} has changed meanwhile`, { cause: error });
+  }
 }
 
 async function foldAll(

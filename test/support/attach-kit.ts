@@ -31,9 +31,10 @@ export interface MachineOptions extends Pick<AttachmentsParts, 'bounds' | 'index
   targets?: CaptureTargets;
   /** False: nothing is settled or committed but by an opening. */
   settles?: boolean;
-  /** For sessions, and for settlements. */
+  /** For sessions, for settlements, and for commits. */
   forkOfSessions?: () => EntityManager;
   forkOfSettlement?: () => EntityManager;
+  forkOfCommits?: () => EntityManager;
   /** Shared with another one that is to be the same process. */
   turns?: Turns;
 }
@@ -120,7 +121,7 @@ export class AttachKit implements AsyncDisposable {
       settlement = stack.use(new Settlement(ofSettlement));
       const handler = commitJob({
         ...shared,
-        fork,
+        fork: options.forkOfCommits ?? fork,
         storage,
         admission: (writer) => admissions.of(writer),
         targets,

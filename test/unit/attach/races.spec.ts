@@ -2,11 +2,20 @@
 import { readdir, truncate, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { expect } from 'chai';
+import { type CaptureTargets, commitJobKind } from '../../../src/attach/commit.job.ts';
+import { generationsOf, replaceWithBase } from '../../../src/attach/generation-queries.ts';
+import { JobBell } from '../../../src/operations/job-bell.ts';
+import { Operations } from '../../../src/operations/operations.ts';
+import { packedEmpty } from '../../../src/operations/pack.ts';
 import { Turns } from '../../../src/platform/turns.ts';
+import { fold } from '../../../src/storage/overlay/fold.ts';
+import { openSealedGeneration } from '../../../src/storage/overlay/generation.ts';
 import { OpenLog } from '../../../src/storage/overlay/open-log.ts';
 import { AttachKit } from '../../support/attach-kit.ts';
 import { eventually } from '../../support/attached-disk.ts';
 import { type ForkHooks, hookedFork } from '../../support/hooked-fork.ts';
+
+const MiB = 1024 * 1024;
 
 describe('A written disk', function () {
   this.timeout(120_000);
@@ -193,6 +202,69 @@ describe('A written disk', function () {
     // The second one comes after ten seconds, which these looks may have taken on a busy machine; there would be eight.
     expect((await commits()).length).to.be.at.most(2);
   });
+
+  for (const isLost of [false, true])
+    it(
+      isLost
+        ? 'has no capture when its log is gone and nothing has committed it'
+        : 'is captured all the same when a commit whose turn was over took the log away between plan and fold',
+      async () => {
+        const diskId = await newDisk();
+        const machineId = isLost ? 'bereft' : 'overtaking';
+        const finished: unknown[] = [];
+        let abandoned = 0;
+        const targets: CaptureTargets = {
+          measure: async () => 0,
+          async finish(_em, _target, { root }) {
+            finished.push(root);
+            return packedEmpty;
+          },
+          async abandon() {
+            abandoned += 1;
+          },
+        };
+        const hooks: ForkHooks = {};
+        await using here = await machine(machineId, { settles: false, targets, forkOfCommits: hookedFork(fork, hooks) });
+        {
+          await using disk = await here.open(diskId);
+          await disk.write(noise(4096), 0, false, signal);
+        }
+        const [row] = await generationsOf(fork(), diskId);
+        const overtake = async (): Promise<string> => {
+          const { storage } = kit;
+          await using generation = await openSealedGeneration(here.files.of(row!), row!, row!.lengthBytes!);
+          const folded = await fold({ storage, base: undefined, generations: [generation], sizeBytes: 64 * MiB, signal });
+          await fork().transactional((em) =>
+            replaceWithBase(em, { diskId, base: null, generations: [row!.generation], root: folded.root }),
+          );
+          return folded.root;
+        };
+        let isPlanned = false;
+        let root: string | undefined;
+        hooks.answered = async (statement) => {
+          if (statement.includes('layer_root as base, size')) isPlanned = true;
+          else if (isPlanned && statement.includes('from disk_generations where disk_id')) {
+            delete hooks.answered;
+            if (!isLost) root = await overtake();
+            await here.files.remove([row!]);
+          }
+        };
+        const operations = new Operations({ bell: new JobBell(fork), fork });
+        await operations.beginOwn(kit.subjectId, async () => ({
+          folderId: '',
+          resourceId: 'capture',
+          description: 'Capture',
+          metadata: packedEmpty,
+          job: { kind: commitJobKind(machineId), payload: { diskId, target: { kind: 'snapshot', id: 'of the test' } } },
+        }));
+        here.settle();
+        await eventually('it has ended', () => finished.length + abandoned > 0);
+        expect({ finished, abandoned }).to.deep.equal(
+          isLost ? { finished: [], abandoned: 1 } : { finished: [root], abandoned: 0 },
+        );
+        await sql('delete from disk_generations where disk_id = $1', [diskId]);
+      },
+    );
 
   it('is freed though its files could not be closed', async () => {
     const diskId = await newDisk();
