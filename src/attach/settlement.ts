@@ -1,14 +1,17 @@
 // Keeps this machine's disks moving towards their bases: settles what writers left, begins commits of what is sealed, lets files go that
 // commits and deletes have left, and tells live writers of new bases. It runs soon after whatever calls for it, and every few seconds;
-// all that it does is read off rows and files, so that nothing is lost by a crash.
+// all that it does is read off rows and files, so that nothing is lost by a crash. What waits for one disk or its files runs beside the
+// loop: a long log, or a base that cannot be read, holds up no other disk.
 import { setTimeout as delay } from 'node:timers/promises';
 import { query } from '../db/bound-query.ts';
 import type { JobBell } from '../operations/job-bell.ts';
 import type { Operations } from '../operations/operations.ts';
 import { packedEmpty } from '../operations/pack.ts';
+import { Errands } from '../platform/errands.ts';
 import type { Turns } from '../platform/turns.ts';
 import type { Attachments } from './attachments.ts';
 import { commitJobKind, type CommitPayload } from './commit.job.ts';
+import type { GenerationFile } from './generation-files.ts';
 import { type GenerationRow, generationsOf, generationsOfMachine } from './generation-queries.ts';
 import { removeExpiredSessions } from './session-queries.ts';
 import { isAbandoned, settleDisk, type SettleParts } from './settle.ts';
@@ -30,6 +33,9 @@ const sweepMs = 60_000;
 const garbageAgeMs = 60_000;
 /** A commit's transaction takes less. */
 const maxTurnMs = 5_000;
+/** Logs that are read at once: what each of them is indexed by takes memory. */
+const recoveriesAtOnce = 4;
+const choresAtOnce = 4;
 const firstBackOffMs = 10_000;
 const maxBackOffMs = 10 * 60_000;
 
@@ -48,6 +54,8 @@ export class Settlement implements AsyncDisposable {
   /** Commits of this process's making, the disk by the operation. */
   readonly #begun = new Map<string, string>();
   readonly #backOffs = new Map<string, BackOff>();
+  readonly #recoveries = new Errands(recoveriesAtOnce);
+  readonly #chores = new Errands(choresAtOnce);
   #hinted = Promise.withResolvers<void>();
   #sweptAtMs = -Infinity;
 
@@ -134,20 +142,17 @@ export class Settlement implements AsyncDisposable {
     const rows = await generationsOfMachine(fork(), machineId);
     for (const [diskId, generations] of Map.groupBy(rows, (row) => row.diskId)) {
       this.#stop.signal.throwIfAborted();
-      try {
-        await this.#lookAt(diskId, generations);
-      } catch (error) {
-        if (this.#stop.signal.aborted) throw error;
-        this.#backOff(diskId);
-        this.#failed(error, `disk ${diskId} could not be settled`);
-      }
+      if ((this.#backOffs.get(diskId)?.untilMs ?? 0) > performance.now()) continue;
+      if (generations.some((row) => isAbandoned(this.#parts, row))) this.#recoveries.begin(diskId, () => this.#settle(diskId));
+      else if (generations.some(({ state }) => state === 'SEALED')) await this.#commit(diskId);
     }
     // Idle writers hold memory that nobody asks for until somebody wants to write.
     attachments.indexBudget.relieve();
-    for (const writer of attachments.writers()) if (writer.mayBeOutdated) await this.#refresh(writer);
+    for (const writer of attachments.writers()) {
+      if (writer.mayBeOutdated) this.#chores.begin(`refresh ${writer.diskId}`, () => this.#refresh(writer));
+    }
   }
 
-  /** Of one whose base cannot be read the others hear nothing. */
   async #refresh(writer: WriterGenerations): Promise<void> {
     try {
       await writer.refresh();
@@ -156,13 +161,28 @@ export class Settlement implements AsyncDisposable {
     }
   }
 
-  async #lookAt(diskId: string, generations: readonly GenerationRow[]): Promise<void> {
-    if ((this.#backOffs.get(diskId)?.untilMs ?? 0) > performance.now()) return;
-    if (generations.some((row) => isAbandoned(this.#parts, row))) {
+  async #settle(diskId: string): Promise<void> {
+    try {
       using _turn = await this.#parts.turns.take(diskId, this.#stop.signal);
       await settleDisk(this.#parts, diskId, this.#stop.signal);
-    } else if (!generations.some(({ state }) => state === 'SEALED')) return;
-    await this.#beginCommit(diskId);
+      // The next look begins its commit.
+      this.soon();
+    } catch (error) {
+      this.#unsettled(diskId, error);
+    }
+  }
+
+  async #commit(diskId: string): Promise<void> {
+    try {
+      await this.#beginCommit(diskId);
+    } catch (error) {
+      this.#unsettled(diskId, error);
+    }
+  }
+
+  #unsettled(diskId: string, error: unknown): void {
+    this.#backOff(diskId);
+    this.#failed(error, `disk ${diskId} could not be settled`);
   }
 
   /** Unless one is there that has not ended; a capture commits, too. */
@@ -203,11 +223,7 @@ export class Settlement implements AsyncDisposable {
       left.filter(({ file }) => !named.has(file)),
       (each) => each.diskId,
     );
-    for (const [diskId, each] of unnamed) {
-      // Whoever opens the disk may have read rows that named them.
-      using _turn = await this.#parts.turns.take(diskId, this.#stop.signal);
-      await files.remove(each);
-    }
+    for (const [diskId, each] of unnamed) this.#chores.begin(`remove ${diskId}`, () => this.#remove(diskId, each));
     const there = new Set(found.map(({ file }) => file));
     for (const row of rows) {
       if (!there.has(files.of(row)) && !attachments.mayWriteTo(row.diskId, row)) {
@@ -221,6 +237,16 @@ export class Settlement implements AsyncDisposable {
     this.#sweptAtMs = performance.now();
   }
 
+  async #remove(diskId: string, unnamed: readonly GenerationFile[]): Promise<void> {
+    try {
+      // Whoever opens the disk may have read rows that named them.
+      using _turn = await this.#parts.turns.take(diskId, this.#stop.signal);
+      await this.#parts.files.remove(unnamed);
+    } catch (error) {
+      this.#failed(error, `files that are left of disk ${diskId} could not be removed`);
+    }
+  }
+
   #failed(error: unknown, message: string): void {
     if (!this.#stop.signal.aborted) this.#parts.log.warn({ err: error }, message);
   }
@@ -230,5 +256,6 @@ export class Settlement implements AsyncDisposable {
     this.#subscription[Symbol.dispose]();
     this.#hinted.resolve();
     await this.#running;
+    for (const errands of [this.#recoveries, this.#chores]) await errands.ended();
   }
 }

@@ -1,6 +1,7 @@
 // What happens between two steps of a writer, a settlement or a commit, made to happen there.
 import { readdir, truncate, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'chai';
 import { type CaptureTargets, commitJobKind } from '../../../src/attach/commit.job.ts';
 import { generationsOf, replaceWithBase } from '../../../src/attach/generation-queries.ts';
@@ -165,7 +166,11 @@ describe('A written disk', function () {
       if (looks === 2) {
         await disk.write(content, 0, false, signal);
         await here.attachments.writerOf(diskId)!.seal();
-      } else if (looks === 3) left = await logs();
+      } else if (looks === 3) {
+        // What is removed is removed beside the looks.
+        await delay(200);
+        left = await logs();
+      }
     };
     here.settle();
     await eventually('it has swept', () => left !== undefined);
@@ -175,6 +180,44 @@ describe('A written disk', function () {
     await disk.read(read, 0, signal);
     expect(read.equals(content)).to.equal(true);
     expect(here.log.lines.filter(({ level }) => level === 'error')).to.deep.equal([]);
+  });
+
+  it('is settled though others take long to settle, or cannot be', async () => {
+    const turns = new Turns();
+    const disks: string[] = [];
+    {
+      await using here = await machine('crashed', { settles: false });
+      for (let count = 0; count < 4; count += 1) {
+        const diskId = await newDisk();
+        disks.push(diskId);
+        const disk = await here.open(diskId);
+        await disk.write(noise(4096), 0, true, signal);
+        await sql('update attach_sessions set lease_until = clock_timestamp() where resource_id = $1', [diskId]);
+        await disk[Symbol.asyncDispose]();
+        expect(await rowsOf(diskId)).to.deep.equal([{ generation: 1, state: 'OPEN' }]);
+      }
+    }
+    const [slow, damaged, ...others] = disks as [string, string, ...string[]];
+    await using here = await machine('crashed', { settles: false, turns });
+    const [row] = await generationsOf(fork(), damaged);
+    await truncate(here.files.of(row!), 100);
+    {
+      using _long = await turns.take(slow);
+      // Garbage of it waits for it, too.
+      const unnamed = path.join(here.folder, `${slow}.7.b6b7e1a2-0000-4000-8000-000000000000.log`);
+      await writeFile(unnamed, '');
+      await utimes(unnamed, 0, 0);
+      here.settle();
+      for (const diskId of others) await committed(diskId);
+      expect(await rowsOf(slow)).to.deep.equal([{ generation: 1, state: 'OPEN' }]);
+      const later = await newDisk();
+      await using disk = await here.open(later);
+      await disk.write(noise(4096), 0, true, signal);
+      await here.attachments.writerOf(later)!.seal();
+      await committed(later);
+    }
+    await committed(slow);
+    await sql('delete from disk_generations where disk_id = $1', [damaged]);
   });
 
   it('is not tried to be committed again at once when that fails, though every look finds it', async () => {
