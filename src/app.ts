@@ -79,7 +79,7 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
   if (config.roles.has('worker')) {
     const spoolDirectory = await emptyFolder(file('spool'));
     const threads = config.import.threads ?? Math.min(availableParallelism(), 8);
-    const pool = undo.use(new ChunkPool({ threads, slotsPerThread: slotsPerThread(threads), storage, log }));
+    const pool = undo.use(new ChunkPool({ threads, storage, log }));
     warmUp = () => pool.warmUp();
     const admissions = new Admissions({ fork });
     const admission: Admissions['of'] = (writer) => admissions.of(writer);
@@ -171,12 +171,6 @@ function reportCorruption(log: Log, metrics: Metrics): OnCorrupt {
     log.error({ ...finding }, 'stored data is damaged');
   };
 }
-
-/**
- * Chunks that an import thread has under way: while some wait for the disk, others are fetched and unpacked. About ten in all, of 4 MiB each,
- * keep a disk busy (docs/decisions/001-import-threads.md).
- */
-const slotsPerThread = (threads: number): number => Math.min(5, Math.max(2, Math.ceil(10 / threads)));
 
 /** What an earlier run left in it is of no use: its imports begin anew. */
 async function emptyFolder(directory: string): Promise<string> {

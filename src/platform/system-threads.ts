@@ -2,7 +2,7 @@
 // four is taken up by four syncs, and then a client's read waits for somebody else's disk.
 
 /** Most of them wait for a disk, not for a processor. */
-const systemThreads = 16;
+const systemThreads = 32;
 
 /** Takes effect before the first use of a file by a promise or callback only. What the operator has set himself counts. */
 export function widenSystemThreads(): void {

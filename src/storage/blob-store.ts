@@ -14,7 +14,7 @@
  */
 export interface BlobStore extends AsyncDisposable {
   /**
-   * `parts` are concatenated, read until the promise settles and not kept after.
+   * `parts` are concatenated, read until the promise settles (or `onTaken` is called) and not kept after.
    * @throws TransientError when the store is full or away.
    */
   put(key: string, parts: readonly Uint8Array[], options?: PutOptions): Promise<void>;
@@ -45,6 +45,11 @@ export interface PutOptions {
   replace?: boolean;
   /** The object will be read soon: it may stay in the system's cache, where there is one. */
   warm?: boolean;
+  /**
+   * Called at most once, when the bytes of `parts` are with the system, long before they are durable: the memory is the caller's again.
+   * What fails after it is not tried again by the store. Stores need not make use of it.
+   */
+  onTaken?: (() => void) | undefined;
   signal?: AbortSignal | undefined;
 }
 

@@ -3,7 +3,7 @@ import { crc32 } from 'node:zlib';
 import { assertRange } from '../platform/byte-source.ts';
 import type { ChunkAddress } from './address.ts';
 import type { Admission } from './admission.ts';
-import type { BlobStore } from './blob-store.ts';
+import type { BlobStore, PutOptions } from './blob-store.ts';
 import { type ChunkBuffer, type EncodedChunk, type Packing, encodeChunk } from './chunk-encoder.ts';
 import { type ChunkHeader, decodeBlock, encoding, headerBytes, parseChunkHeader } from './chunk-format.ts';
 import { ChunkCorruptError, CorruptMarks, Damage, type OnCorrupt, asDamage } from './damage.ts';
@@ -66,16 +66,19 @@ export class ChunkStore {
    * Durable when it resolves; true when the chunk was written, false when the store held it. The caller is registered as a writer
    * (admission.ts). @throws TransientError when the store is full or away; signal.reason when aborted.
    */
-  async put(chunk: EncodedChunk, signal?: AbortSignal): Promise<boolean> {
-    const written = await this.#deposit.put(chunk, signal);
+  async put(chunk: EncodedChunk, options?: Pick<PutOptions, 'signal' | 'onTaken'>): Promise<boolean> {
+    const written = await this.#deposit.put(chunk, options);
     if (written) this.#headers.delete(chunk.address);
     return written;
   }
 
   /** Encodes and puts 4 MiB; undefined when they are all zero and nothing is stored. */
-  async store(source: Uint8Array | ChunkBuffer, signal?: AbortSignal, leaves?: KnownLeaves): Promise<ChunkAddress | undefined> {
+  async store(
+    source: Uint8Array | ChunkBuffer,
+    { leaves, ...options }: Pick<PutOptions, 'signal' | 'onTaken'> & { leaves?: KnownLeaves | undefined } = {},
+  ): Promise<ChunkAddress | undefined> {
     const chunk = this.encode(source, leaves);
-    if (chunk !== undefined) await this.put(chunk, signal);
+    if (chunk !== undefined) await this.put(chunk, options);
     return chunk?.address;
   }
 

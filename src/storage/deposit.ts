@@ -2,7 +2,7 @@
 // that is damaged or was condemned. Chunks and pages share it.
 import type { Address } from './address.ts';
 import { type Admission, admitAll } from './admission.ts';
-import type { BlobStore } from './blob-store.ts';
+import type { BlobStore, PutOptions } from './blob-store.ts';
 import type { CorruptMarks } from './damage.ts';
 import { type ObjectKind, objectKey } from './paths.ts';
 
@@ -42,20 +42,20 @@ export class Deposit {
   }
 
   /** Durable when it resolves. True when the bytes were written, false when they were there. */
-  async put({ address, parts }: Depositable, signal?: AbortSignal): Promise<boolean> {
+  async put({ address, parts }: Depositable, { signal, onTaken }: Pick<PutOptions, 'signal' | 'onTaken'> = {}): Promise<boolean> {
     const key = objectKey(this.#kind, address);
     const warm = this.#warm;
     const [admitted] = await this.#admission([key], signal);
     if (admitted === undefined) throw new Error('admission gave no answer');
     const existing = await this.#blobs.stat(key);
     if (existing === undefined) {
-      await this.#blobs.put(key, parts, { replace: admitted === 'rewrite', warm, signal });
+      await this.#blobs.put(key, parts, { replace: admitted === 'rewrite', warm, signal, onTaken });
       return true;
     }
     const isMarked = await this.#marks.has(this.#kind, address);
     const reliable = admitted === 'fresh' && !isMarked && (await this.#looksWhole(address, existing.sizeBytes));
     // Not skipped when the object is reliable: the driver makes sure that what another process has just written is durable.
-    await this.#blobs.put(key, parts, { replace: !reliable, warm, signal });
+    await this.#blobs.put(key, parts, { replace: !reliable, warm, signal, onTaken });
     if (isMarked) await this.#marks.clear(this.#kind, address);
     return !reliable;
   }

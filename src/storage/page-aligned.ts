@@ -1,21 +1,40 @@
 // Memory that a driver may hand to the kernel without a copy in between (O_DIRECT wants the address, the offset and the length of a
-// write to be multiples of the device's block, 4096 at most). JavaScript cannot see an address, so buffers made here are remembered.
+// write to be multiples of the device's block, 4096 at most). JavaScript cannot see an address, so memory made here is remembered.
+//
+// It comes from malloc, in slabs that are larger than any that malloc keeps for itself: where the operator lets malloc ask for huge pages
+// (GLIBC_TUNABLES, as `npm start` does), a chunk lies in three pieces of memory instead of a thousand, and disks take it in a third less
+// time (docs/decisions/003-layout.md).
 
 /** Addresses, offsets and lengths of direct writes are multiples of it. */
 export const pageBytes = 4096;
 
-const alignedBuffers = new WeakSet<ArrayBufferLike>();
-
+/** More than 32 MiB: glibc gives such a block a mapping of its own whatever was freed before (malloc(3), M_MMAP_THRESHOLD). */
+const slabBytes = 40 * 1024 * 1024;
 /**
- * Zeroed memory that starts at a page boundary: V8 takes resizable buffers from its page allocator, not from malloc. Where that ever
- * changes, direct writes are refused with EINVAL and the local driver goes on without them.
+ * Where memory begins in such a mapping: behind the header of the block, two words. Where that is ever otherwise, direct writes are
+ * refused with EINVAL and the local driver goes on without them.
  */
+const blockHeaderBytes = 16;
+
+const slabs = new WeakSet<ArrayBufferLike>();
+
+/** Held by who uses it: a slab goes when all of its parts have gone. */
+let newest: { slab: WeakRef<ArrayBuffer>; next: number } | undefined;
+
+/** Zeroed memory that starts at a page boundary; no more than 32 MiB. */
 export function allocatePageAligned(sizeBytes: number): Uint8Array {
-  const buffer = new ArrayBuffer(sizeBytes, { maxByteLength: sizeBytes });
-  alignedBuffers.add(buffer);
-  return new Uint8Array(buffer, 0, sizeBytes);
+  const length = Math.ceil(sizeBytes / pageBytes) * pageBytes;
+  let slab = newest?.slab.deref();
+  if (slab === undefined || newest!.next + length > slab.byteLength) {
+    slab = new ArrayBuffer(slabBytes);
+    slabs.add(slab);
+    newest = { slab: new WeakRef(slab), next: pageBytes - blockHeaderBytes };
+  }
+  const bytes = new Uint8Array(slab, newest!.next, sizeBytes);
+  newest!.next += length;
+  return bytes;
 }
 
 /** Whether `bytes` is a view of memory made here that starts and ends at page boundaries. */
 export const isPageAligned = (bytes: Uint8Array): boolean =>
-  bytes.byteOffset % pageBytes === 0 && bytes.byteLength % pageBytes === 0 && alignedBuffers.has(bytes.buffer);
+  (bytes.byteOffset + blockHeaderBytes) % pageBytes === 0 && bytes.byteLength % pageBytes === 0 && slabs.has(bytes.buffer);

@@ -51,7 +51,7 @@ export class PageStore {
   /** Durable when it resolves. @throws TransientError when the store is full or away. */
   async put(page: Uint8Array, signal?: AbortSignal): Promise<PageAddress> {
     const address = this.address(page);
-    await this.#deposit.put({ address, parts: [page] }, signal);
+    await this.#deposit.put({ address, parts: [page] }, { signal });
     return address;
   }
 

@@ -8,7 +8,7 @@ export function bytesOf(key: string): Uint8Array {
   const number = Number(key.slice(key.lastIndexOf('/') + 1));
   const sizeBytes = number % 3 === 0 ? 4096 * (1 + (number % 700)) : 5000 + ((number * 7919) % 3_000_000);
   const bytes = number % 3 === 0 ? allocatePageAligned(sizeBytes) : new Uint8Array(sizeBytes);
-  new Uint32Array(bytes.buffer, 0, Math.floor(sizeBytes / 4)).fill(Math.imul(number + 1, 2654435761));
+  new Uint32Array(bytes.buffer, bytes.byteOffset, Math.floor(sizeBytes / 4)).fill(Math.imul(number + 1, 2654435761));
   return bytes;
 }
 

@@ -71,6 +71,14 @@ export function describeBlobStore(name: string, make: () => Promise<BlobPlace>):
       expect(await read(store, 'kept')).to.equal('before');
     });
 
+    it('does not read the parts any more once it says that they are taken', async () => {
+      for (const part of [Buffer.alloc(3 * 4096, 'b'), allocatePageAligned(1 << 20).fill(0x62)]) {
+        const key = `taken/${part.length}`;
+        await store.put(key, [part], { onTaken: () => void part.fill(0x21) });
+        expect(Buffer.from(await store.get(key)).every((byte) => byte === 0x62)).to.equal(true);
+      }
+    });
+
     it('answers exactly the range that was asked for', async () => {
       const bytes = Buffer.from(Array.from({ length: 1000 }, (_, index) => index % 251));
       await store.put('ranges', [bytes]);

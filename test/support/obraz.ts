@@ -21,14 +21,14 @@ export interface Bootstrap {
 
 const repository = path.resolve(import.meta.dirname, '../..');
 
-/** Node's, as `npm start` gives them: what it measures of memory is then what operators see. */
-const nodeFlags = flagsOfStart();
+/** As `npm start` sets them: what is measured here is then what operators see. */
+const { nodeFlags, tunables } = settingsOfStart();
 
-function flagsOfStart(): string[] {
+function settingsOfStart(): { nodeFlags: string[]; tunables: string } {
   const { scripts } = JSON.parse(readFileSync(path.join(repository, 'package.json'), 'utf8')) as { scripts: { start: string } };
-  const flags = /exec node ((?:--\S+ )*)src\/main\.ts serve$/.exec(scripts.start);
-  if (flags === null) throw new Error('npm start does not end with the service');
-  return flags[1]!.split(' ').filter((flag) => flag !== '');
+  const found = /GLIBC_TUNABLES="\$\{GLIBC_TUNABLES:-(\S+)\}" .*exec node ((?:--\S+ )*)src\/main\.ts serve$/.exec(scripts.start);
+  if (found === null) throw new Error('npm start is not the service with its settings');
+  return { tunables: found[1]!, nodeFlags: found[2]!.split(' ').filter((flag) => flag !== '') };
 }
 
 export class Obraz implements AsyncDisposable {
@@ -60,6 +60,7 @@ export class Obraz implements AsyncDisposable {
       cwd: repository,
       stdio: ['ignore', 'pipe', 'pipe'],
       env: {
+        GLIBC_TUNABLES: tunables,
         NODE_COMPILE_CACHE: path.join(repository, 'node_modules/.cache/node'),
         ...inherited,
         OBRAZ_DATA_DIR: dataDirectory,

@@ -1,22 +1,26 @@
 // The threads that fetch, decode, hash and store chunks. The main thread only plans: guest bytes never pass through it.
-// Bounded: `threads × slotsPerThread` chunks are under way at once, each with one chunk's buffers, whatever the number of imports.
+// Bounded, whatever the number of imports: chunks that hold memory, and chunks whose bytes the system has, which wait to be durable.
 import type { Log } from '../../platform/log.ts';
 import { Semaphore } from '../../platform/semaphore.ts';
 import type { Admission } from '../../storage/admission.ts';
 import { ThreadPool } from '../../storage/threads/thread-pool.ts';
-import type { ChunkDialogue, StoredChunk, ThreadOptions } from './chunk-thread.ts';
+import type { ChunkDialogue, StoredChunk, ThreadBounds, ThreadOptions } from './chunk-thread.ts';
 import type { ChunkPlan } from './plan.ts';
 import type { SourceDescription } from './source-description.ts';
 
 /** Chunks lie outside of the heap, and what a thread makes besides is small and short-lived: V8's default would keep up to 48 MiB for it. */
 const resourceLimits = { maxYoungGenerationSizeMb: 6 };
 
-export interface ChunkPoolOptions extends ThreadOptions {
+export interface ChunkPoolOptions extends Pick<ThreadOptions, 'storage'> {
   threads: number;
-  /** Chunks that one thread works on at once: while one is hashed, others wait for the network and the disk. */
-  slotsPerThread: number;
   log: Log;
 }
+
+/** Why these: docs/decisions/001-import-threads.md. */
+const boundsOf = (threads: number): ThreadBounds => ({
+  chunksInMemory: Math.min(5, Math.max(2, Math.ceil(10 / threads))),
+  putsAtOnce: Math.max(2, Math.ceil(24 / threads)),
+});
 
 /** A source that is open in the threads. */
 export interface ChunkSource extends Disposable {
@@ -32,12 +36,13 @@ export class ChunkPool implements AsyncDisposable {
   readonly #free: Semaphore;
   readonly #pool: ThreadPool<ChunkDialogue>;
 
-  constructor({ threads, slotsPerThread, storage, log }: ChunkPoolOptions) {
-    this.slots = threads * slotsPerThread;
+  constructor({ threads, storage, log }: ChunkPoolOptions) {
+    const bounds = boundsOf(threads);
+    this.slots = threads * (bounds.chunksInMemory + bounds.putsAtOnce);
     this.#free = new Semaphore(this.slots);
     // Alone: what else a store has cannot go to a thread.
     const { directory, storeId } = storage;
-    const workerData: ThreadOptions = { storage: { directory, storeId } };
+    const workerData: ThreadOptions = { storage: { directory, storeId }, bounds };
     this.#pool = new ThreadPool({
       module: new URL('./chunk-thread.ts', import.meta.url),
       workerData,

@@ -1,11 +1,12 @@
-// A thread of the import: fetches the file ranges of a chunk, unpacks and hashes it, and stores it durably. Its memory is bounded by
-// its slots: one chunk's buffer each, and one range under way per chunk that is being filled.
+// A thread of the import: fetches the file ranges of a chunk, unpacks and hashes it, and stores it durably. Its memory is bounded: so many
+// chunks' buffers, each used again as soon as the system has its bytes, and one range under way per chunk that is being filled.
 import { workerData } from 'node:worker_threads';
 import { assemble, type FileRange, mergeRanges } from '../../formats/file-ranges.ts';
 import type { ByteSource } from '../../platform/byte-source.ts';
 import { ChunkBuffer } from '../../storage/chunk-encoder.ts';
 import { openLocalBlobStore } from '../../storage/drivers/local.ts';
 import { onDemand } from '../../platform/on-demand.ts';
+import { Semaphore } from '../../platform/semaphore.ts';
 import { openStorageOn, type Storage } from '../../storage/open.ts';
 import { serveTasks } from '../../storage/threads/serve-tasks.ts';
 import type { ChunkPlan } from './plan.ts';
@@ -15,6 +16,14 @@ import { openSource, type SourceDescription } from './source-description.ts';
 export interface ThreadOptions {
   /** Another store in its place is refused, and none is made. */
   storage: { directory: string; storeId: string };
+  bounds: ThreadBounds;
+}
+
+export interface ThreadBounds {
+  /** While one is hashed, others wait for the network. */
+  chunksInMemory: number;
+  /** Most of them only wait for the disk: the more of them wait together, the less often it has to flush. */
+  putsAtOnce: number;
 }
 
 export interface StoredChunk {
@@ -45,8 +54,12 @@ const maxGapBytes = 16 * 1024;
 /** The longest range that does not go straight to its place: enough to keep a connection busy, and small beside a chunk. */
 const maxMergedBytes = 1024 * 1024;
 
-const { directory, storeId } = (workerData as ThreadOptions).storage;
-const blobs = onDemand(() => openLocalBlobStore({ directory, create: false }));
+const {
+  storage: { directory, storeId },
+  bounds,
+} = workerData as ThreadOptions;
+const blobs = onDemand(() => openLocalBlobStore({ directory, create: false, putConcurrency: bounds.putsAtOnce }));
+const chunksInMemory = new Semaphore(bounds.chunksInMemory);
 /** The memory of chunks that are not under way, used again and again; given back when no import is under way. */
 const freeChunks: ChunkBuffer[] = [];
 /** Where file bytes arrive that do not go straight to their place; as many as chunks were ever being filled at once. */
@@ -67,13 +80,20 @@ serveTasks<ChunkDialogue, Source>({
     await bytes[Symbol.asyncDispose]();
   },
   async run(work, source, signal) {
+    const release = await chunksInMemory.acquire(signal);
     const chunk = freeChunks.pop() ?? new ChunkBuffer();
+    let isHeld = true;
+    const onTaken = () => {
+      if (isHeld) freeChunks.push(chunk);
+      isHeld = false;
+      release();
+    };
     try {
       const bytesFetched = work.kind === 'plan' ? await fill(chunk.data, source!.bytes, work.plan, signal!) : 0;
       if (work.kind === 'bytes') chunk.data.set(work.bytes);
-      return { address: await source!.storage.chunks.store(chunk, signal), bytesFetched };
+      return { address: await source!.storage.chunks.store(chunk, { signal, onTaken }), bytesFetched };
     } finally {
-      freeChunks.push(chunk);
+      onTaken();
     }
   },
 });

@@ -29,11 +29,15 @@ class RetryingBlobStore implements BlobStore {
   }
 
   put(key: string, parts: readonly Uint8Array[], options: PutOptions = {}): Promise<void> {
-    return this.#repeat(() => this.#store.put(key, parts, options), options.signal);
+    // Bytes that were taken are not there for another attempt.
+    let isTaken = false;
+    const onTaken = options.onTaken && ((): void => ((isTaken = true), options.onTaken!()));
+    const call = () => this.#store.put(key, parts, { ...options, onTaken });
+    return this.#repeat(call, { signal: options.signal, mayRepeat: () => !isTaken });
   }
 
   get(key: string, range?: BlobRange, options: GetOptions = {}): Promise<Uint8Array> {
-    return this.#repeat(() => this.#store.get(key, range, options), options.signal);
+    return this.#repeat(() => this.#store.get(key, range, options), { signal: options.signal });
   }
 
   stat(key: string): Promise<{ sizeBytes: number } | undefined> {
@@ -62,11 +66,15 @@ class RetryingBlobStore implements BlobStore {
     }
   }
 
-  async #repeat<T>(call: () => Promise<T>, signal?: AbortSignal): Promise<T> {
+  async #repeat<T>(
+    call: () => Promise<T>,
+    { signal, mayRepeat = () => true }: { signal?: AbortSignal | undefined; mayRepeat?: () => boolean } = {},
+  ): Promise<T> {
     for (let attempt = 1; ; attempt += 1) {
       try {
         return await call();
       } catch (error) {
+        if (!mayRepeat()) throw error;
         await this.#pause(error, attempt, signal);
       }
     }

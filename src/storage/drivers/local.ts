@@ -37,7 +37,7 @@ export interface LocalBlobStoreOptions {
   directory: string;
   /** Whether a folder that is missing is made. Default: yes. Whoever opens it again must not: below a disk that is not mounted it is away. */
   create?: boolean | undefined;
-  /** Puts that write at once. Four keep a fast disk busy. */
+  /** Puts at once: of those some write, and some wait until what they wrote is durable. Four keep a fast disk busy. */
   putConcurrency?: number | undefined;
   /** Files that stay open for reading. */
   openFiles?: number | undefined;
@@ -90,13 +90,17 @@ class LocalBlobStore implements BlobStore {
     }
   }
 
-  async #put(file: string, parts: readonly Uint8Array[], { replace = false, warm = false, signal }: PutOptions): Promise<void> {
+  async #put(
+    file: string,
+    parts: readonly Uint8Array[],
+    { replace = false, warm = false, signal, onTaken }: PutOptions,
+  ): Promise<void> {
     const folder = path.dirname(file);
     // Who wrote it may not have synced the folder yet, and must not be relied upon to.
     if (!replace && (await hasFile(file))) return this.#makeLasting(folder);
     const temp = path.join(this.#root, tempFolder, tempName());
     try {
-      await this.#write(temp, parts, warm);
+      await this.#write(temp, parts, warm, onTaken);
       signal?.throwIfAborted();
       await this.#publish(temp, file, replace);
     } catch (error) {
@@ -143,17 +147,17 @@ class LocalBlobStore implements BlobStore {
     await unlinkFile(temp);
   }
 
-  async #write(temp: string, parts: readonly Uint8Array[], warm: boolean): Promise<void> {
-    if (!this.#direct || warm || parts.length === 0 || !parts.every(isPageAligned)) return write(temp, parts, 0);
+  async #write(temp: string, parts: readonly Uint8Array[], warm: boolean, onTaken?: () => void): Promise<void> {
+    if (!this.#direct || warm || parts.length === 0 || !parts.every(isPageAligned)) return write(temp, parts, 0, onTaken);
     const way = this.#ways.next();
     const startedAtMs = performance.now();
     try {
-      await write(temp, parts, way === 'direct' ? fs.constants.O_DIRECT : 0);
+      await write(temp, parts, way === 'direct' ? fs.constants.O_DIRECT : 0, onTaken);
     } catch (error) {
       if (way !== 'direct' || codeOf(error) !== 'EINVAL') throw error;
       this.#direct = false;
       await unlinkFile(temp).catch(() => undefined);
-      return write(temp, parts, 0);
+      return write(temp, parts, 0, onTaken);
     }
     const bytes = parts.reduce((sum, part) => sum + part.length, 0);
     this.#ways.took(way, bytes, performance.now() - startedAtMs);
@@ -287,11 +291,12 @@ async function fileSize(file: string): Promise<{ sizeBytes: number } | undefined
 
 const hasFile = async (file: string): Promise<boolean> => (await fileSize(file)) !== undefined;
 
-async function write(temp: string, parts: readonly Uint8Array[], flag: number): Promise<void> {
+async function write(temp: string, parts: readonly Uint8Array[], flag: number, onTaken?: () => void): Promise<void> {
   const { O_WRONLY, O_CREAT, O_EXCL } = fs.constants;
   const descriptor = await openFile(temp, O_WRONLY | O_CREAT | O_EXCL | flag, 0o600);
   try {
     await writeFully(descriptor, parts);
+    onTaken?.();
     await dataSync(descriptor);
   } finally {
     await closeFile(descriptor);

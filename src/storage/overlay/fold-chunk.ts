@@ -57,7 +57,7 @@ export async function foldChunk(
     sector = end;
   }
   signal.throwIfAborted();
-  return store.store(chunk, signal, leaves);
+  return store.store(chunk, { signal, leaves });
 }
 
 /** @returns the hashes of the blocks in which nothing is patched. */

@@ -30,7 +30,6 @@ describe('import threads', function () {
     const log = createLog({ level: 'silent' });
     pool = new ChunkPool({
       threads: 2,
-      slotsPerThread: 2,
       storage: { directory: path.join(directory, 'blobs'), storeId: storage.storeId },
       log,
     });
@@ -88,7 +87,6 @@ describe('import threads', function () {
     await made(other);
     await using own = new ChunkPool({
       threads: 2,
-      slotsPerThread: 2,
       storage: { directory: blobs, storeId },
       log: createLog({ level: 'silent' }),
     });

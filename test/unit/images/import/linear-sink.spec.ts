@@ -29,7 +29,7 @@ describe(`a source that is stored while it is read (OBRAZ_TEST_SEED=${testSeed})
     const blobs = path.join(directory, 'blobs');
     storage = await openStorage({ directory: blobs });
     const log = createLog({ level: 'silent' });
-    pool = new ChunkPool({ threads: 2, slotsPerThread: 2, storage: { directory: blobs, storeId: storage.storeId }, log });
+    pool = new ChunkPool({ threads: 2, storage: { directory: blobs, storeId: storage.storeId }, log });
   });
 
   after(async () => {

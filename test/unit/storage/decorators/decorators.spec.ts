@@ -99,6 +99,22 @@ describe('retrying blob store', () => {
     expect(counts.get).to.equal(2);
   });
 
+  it('does not repeat a put whose bytes were taken', async () => {
+    const puts: number[] = [];
+    const inner: BlobStore = {
+      ...hooked(() => Promise.resolve()),
+      put: (_key, parts, { onTaken } = {}) => {
+        puts.push(parts[0]![0]!);
+        if (puts.length === 2) onTaken!();
+        return Promise.reject(new TransientError('away'));
+      },
+    };
+    const part = text('x');
+    const error = await errorOf(retrying(inner, retries).put('key', [part], { onTaken: () => void part.fill(0) }));
+    expect(error).to.be.instanceOf(TransientError);
+    expect(puts).to.deep.equal([0x78, 0x78]);
+  });
+
   it('draws every pause anew', async () => {
     const drawn: number[] = [];
     const random = () => (drawn.push(performance.now()), 0);
