@@ -8,6 +8,7 @@ import { openLocalBlobStore } from './drivers/local.ts';
 import { ensureFormat, expectFormat } from './format.ts';
 import { Layers } from './layers.ts';
 import { PageStore } from './page-store.ts';
+import { chunkFolders } from './paths.ts';
 import { BlockCache } from './reading/block-cache.ts';
 import { ChunkCache, type FetchBlocks } from './reading/chunk-cache.ts';
 import { StorageThreads } from './threads/storage-threads.ts';
@@ -65,7 +66,8 @@ const defaultCachedBlockBytes = 256 * 1024 * 1024;
  */
 export async function openStorage(options: StorageOptions): Promise<Storage> {
   const { directory, putConcurrency, storeId } = options;
-  const blobs = await openLocalBlobStore({ directory, putConcurrency, create: storeId === undefined });
+  const create = storeId === undefined;
+  const blobs = await openLocalBlobStore({ directory, putConcurrency, create, folders: create ? chunkFolders : [] });
   try {
     return await build(blobs, options, options);
   } catch (error) {

@@ -27,6 +27,12 @@ export const objectKey = (kind: ObjectKind, address: Address): string => `${kind
 export const objectPrefix = (kind: ObjectKind, digits?: string): string =>
   digits === undefined ? `${kind}/` : `${kind}/${digits}/`;
 
+/** Where chunks lie: made with the store, since making each when its first chunk comes costs a sync of its own. */
+export const chunkFolders: readonly string[] = Array.from(
+  { length: 256 },
+  (_, digits) => `chunks/${digits.toString(16).padStart(2, '0')}`,
+);
+
 /** The inverse of objectKey; undefined for any other key. */
 export function parseObjectKey(key: string): { kind: ObjectKind; address: Address } | undefined {
   const [kind, folder, address, ...rest] = key.split('/');

@@ -27,7 +27,7 @@ import {
   writeFully,
 } from './local/file-calls.ts';
 import { codeOf, isMissing, storeError } from './local/file-errors.ts';
-import { FolderSync, makeDurableFolder } from './local/folder-sync.ts';
+import { FolderSync, makeDurableFolder, makeDurableFolders } from './local/folder-sync.ts';
 import { OpenFiles } from './local/open-files.ts';
 import { removeStaleTemps, tempFolder, tempName } from './local/temp-files.ts';
 import { WriteWays } from './local/write-ways.ts';
@@ -37,6 +37,8 @@ export interface LocalBlobStoreOptions {
   directory: string;
   /** Whether a folder that is missing is made. Default: yes. Whoever opens it again must not: below a disk that is not mounted it is away. */
   create?: boolean | undefined;
+  /** Folders below the root that are made now, so that no put has to. */
+  folders?: readonly string[] | undefined;
   /** Puts at once: of those some write, and some wait until what they wrote is durable. Four keep a fast disk busy. */
   putConcurrency?: number | undefined;
   /** Files that stay open for reading. */
@@ -54,6 +56,7 @@ export async function openLocalBlobStore(options: LocalBlobStoreOptions): Promis
     await makeDurableFolder(root);
     await makeDurableFolder(temps);
     await removeStaleTemps(temps);
+    await makeDurableFolders(root, options.folders ?? []);
   } catch (error) {
     throw storeError(error);
   }

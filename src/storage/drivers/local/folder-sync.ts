@@ -112,3 +112,18 @@ export async function makeDurableFolder(folder: string, { hasParent = false } = 
   }
   await syncFolder(parent);
 }
+
+/** Folders below `root`, which is there; durable, by one sync for all that lie in the same one. */
+export async function makeDurableFolders(root: string, folders: readonly string[]): Promise<void> {
+  const paths = folders.map((folder) => path.join(root, folder));
+  const parents = new Set(paths.map((folder) => path.dirname(folder)));
+  for (const parent of parents) await makeDurableFolder(parent);
+  await Promise.all(
+    paths.map((folder) =>
+      makeFolder(folder, { mode: 0o700 }).catch((error: unknown) => {
+        if (codeOf(error) !== 'EEXIST') throw error;
+      }),
+    ),
+  );
+  await Promise.all(Array.from(parents, syncFolder));
+}
