@@ -38,21 +38,30 @@ export async function storeImage(options: StoreImageOptions): Promise<string> {
     options.onProgress(Math.min(Math.min(plan.index + 1, ...underWay.keys()) * chunkBytes, image.sizeBytes));
   };
 
+  let planned = options.fromIndex;
+  const checkpointWhenDue = async (): Promise<void> => {
+    if (performance.now() < nextCheckpointAt) return;
+    // Plans come in ascending order, so the lowest index under way bounds what is complete; taken before the flush, because
+    // chunks that end during it may miss the root.
+    const nextIndex = Math.min(planned, ...underWay.keys());
+    await options.onCheckpoint({ root: await builder.flush(), nextIndex });
+    nextCheckpointAt = performance.now() + options.checkpointIntervalMs;
+  };
+
   try {
     for await (const plan of planChunks(image, chunkBytes, options.fromIndex, signal)) {
       const task = store(plan);
       task.catch((error: unknown) => failed.abort(error));
       underWay.set(plan.index, task);
+      planned = plan.index + 1;
       if (underWay.size >= options.concurrency) await Promise.race(underWay.values());
-      if (performance.now() >= nextCheckpointAt) {
-        // Plans come in ascending order, so the lowest index under way bounds what is complete; taken before the flush, because
-        // chunks that end during it may miss the root.
-        const nextIndex = Math.min(plan.index + 1, ...underWay.keys());
-        await options.onCheckpoint({ root: await builder.flush(), nextIndex });
-        nextCheckpointAt = performance.now() + options.checkpointIntervalMs;
-      }
+      await checkpointWhenDue();
     }
-    await Promise.all(underWay.values());
+    // A small image is under way as a whole by now, and may come slowly.
+    while (underWay.size > 0) {
+      await Promise.race(underWay.values());
+      await checkpointWhenDue();
+    }
     return await builder.flush();
   } catch (error) {
     failed.abort(error);

@@ -4,11 +4,12 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { expect } from 'chai';
 import { openDiskImage } from '../../../../src/formats/open.ts';
-import { ChunkPool } from '../../../../src/images/import/chunk-pool.ts';
+import { ChunkPool, type ChunkSource } from '../../../../src/images/import/chunk-pool.ts';
 import { storeImage } from '../../../../src/images/import/store-image.ts';
 import { memorySource } from '../../../../src/platform/byte-source.ts';
 import { TransientError } from '../../../../src/platform/errors.ts';
 import { createLog } from '../../../../src/platform/log.ts';
+import { Semaphore } from '../../../../src/platform/semaphore.ts';
 import { parsePageAddress } from '../../../../src/storage/address.ts';
 import { layerSource } from '../../../../src/storage/layer-source.ts';
 import { openStorage, type Storage } from '../../../../src/storage/open.ts';
@@ -74,6 +75,33 @@ describe('import threads', function () {
       const resumed = await storeImage({ ...(await options(nextIndex)), source, builder, onCheckpoint: async () => {} });
       expect(resumed).to.equal(root);
     }
+  });
+
+  it('leave checkpoints of an image that is under way as a whole, and comes slowly', async () => {
+    using source = open();
+    const turns = new Semaphore(1);
+    const inTurn: ChunkSource = {
+      ...source,
+      async store(plan, signal) {
+        const release = await turns.acquire(signal);
+        try {
+          return await source.store(plan, signal);
+        } finally {
+          release();
+        }
+      },
+    };
+    const reached: number[] = [];
+    await storeImage({
+      ...(await options()),
+      concurrency: 100,
+      source: inTurn,
+      builder: await storage.layers.build(),
+      onCheckpoint: async ({ nextIndex }) => void reached.push(nextIndex),
+    });
+    expect(reached).to.deep.equal(reached.toSorted((a, b) => a - b));
+    // One a chunk, but for those that end while another is being written.
+    expect(new Set(reached.filter((index) => index > 0 && index < 10)).size).to.be.at.least(3);
   });
 
   it('make no store where theirs is away or another one lies, and go on when it is back', async () => {
