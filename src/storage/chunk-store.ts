@@ -1,5 +1,4 @@
 // Chunks in a blob store: put once whoever brings them, read in part, never answered unverified.
-import { crc32 } from 'node:zlib';
 import { assertRange } from '../platform/byte-source.ts';
 import type { ChunkAddress } from './address.ts';
 import type { Admission } from './admission.ts';
@@ -11,6 +10,7 @@ import { Deposit } from './deposit.ts';
 import { type HashAlgorithm, sha256 } from './hash-algorithm.ts';
 import { Lru } from './lru.ts';
 import { chunkKey } from './paths.ts';
+import { fingerprint } from './reading/fingerprint.ts';
 import { blockBytes, blocksPerChunk, chunkBytes } from './sizes.ts';
 import { settleAll, untilAborted } from '../platform/until-aborted.ts';
 
@@ -104,14 +104,14 @@ export class ChunkStore {
 
   /**
    * Fills the targets, 64 KiB each, with the blocks from `first` on, each verified; for caches, past this store's own. `checks` holds
-   * a CRC-32 for each of the chunk's 64 blocks, or 0 where none is known: a block that matches it was verified by its hash before, and
-   * is not hashed again. What is verified by its hash is entered. @throws as read
+   * a fingerprint for each of the chunk's 64 blocks, or 0 where none is known: a block that matches it was verified by its hash before,
+   * and is not hashed again. What is verified by its hash is entered. @throws as read
    */
   async readBlocks(
     address: ChunkAddress,
     first: number,
     targets: readonly Uint8Array[],
-    checks: Uint32Array,
+    checks: Float64Array,
     signal?: AbortSignal,
   ): Promise<void> {
     await this.#twice(address, async (fresh) => {
@@ -153,7 +153,7 @@ export class ChunkStore {
     header: ChunkHeader,
     first: number,
     targets: readonly Uint8Array[],
-    checks: Uint32Array | undefined,
+    checks: Float64Array | undefined,
     how: How,
   ): Promise<void> {
     const start = header.offsets[first]!;
@@ -168,8 +168,11 @@ export class ChunkStore {
       if (stored !== undefined) {
         const part = stored.subarray(header.offsets[index]! - start, header.offsets[index + 1]! - start);
         target.set(decodeBlock(header, index, part, this.#hash));
-      } else if (!checks?.[index] || crc32(target) !== checks[index]) decodeBlock(header, index, target, this.#hash);
-      if (checks !== undefined) checks[index] ||= crc32(target);
+        continue;
+      }
+      const found = checks === undefined ? 0 : fingerprint(target);
+      if (found === 0 || found !== checks![index]) decodeBlock(header, index, target, this.#hash);
+      if (checks !== undefined) checks[index] = found;
     }
   }
 

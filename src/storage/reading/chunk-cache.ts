@@ -11,7 +11,7 @@ export type FetchBlocks = (
   address: ChunkAddress,
   first: number,
   slots: readonly BlockSlot[],
-  checks: Uint32Array,
+  checks: Float64Array,
 ) => Promise<void>;
 
 /** Blocks of one fetch, at most: 1 MiB. */
@@ -69,8 +69,8 @@ export class CachedChunk implements BlockOwner {
   readonly #cache: ChunkCache;
   readonly #slots: (BlockSlot | undefined)[] = Array.from({ length: blocksPerChunk });
   readonly #fetches: (Fetch | undefined)[] = Array.from({ length: blocksPerChunk });
-  /** CRC-32 of blocks that were verified, so that reading them again is cheaper; 0 where unknown. */
-  readonly #checks = new Uint32Array(blocksPerChunk);
+  /** Fingerprints of blocks that were verified, so that reading them again is cheaper; 0 where unknown. */
+  readonly #checks = new Float64Array(blocksPerChunk);
   header: ChunkHeader | undefined;
 
   constructor(cache: ChunkCache, address: ChunkAddress) {

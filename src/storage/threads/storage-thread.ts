@@ -90,7 +90,7 @@ async function read({ address, first, slots, checks }: Work<'read'>): Promise<St
   const targets: Buffer[] = [];
   for (let at = 0; at < slots.length; at += 2) targets.push(Buffer.from(memory[slots[at]!]!, slots[at + 1], blockBytes));
   // readBlocks speaks of all blocks of a chunk, the message of these.
-  const all = new Uint32Array(blocksPerChunk);
+  const all = new Float64Array(blocksPerChunk);
   all.set(checks, first);
   await chunks.readBlocks(parseChunkAddress(address), first, targets, all);
   return { kind: 'read', checks: Array.from(all.subarray(first, first + targets.length)) };

@@ -41,7 +41,7 @@ export class StorageThreads implements AsyncDisposable {
   }
 
   /** As ChunkStore.readBlocks, into slots that are pinned until it has settled. */
-  async read(address: ChunkAddress, first: number, slots: readonly BlockSlot[], checks: Uint32Array): Promise<void> {
+  async read(address: ChunkAddress, first: number, slots: readonly BlockSlot[], checks: Float64Array): Promise<void> {
     const places = slots.flatMap(({ slab, offset }) => [slab, offset]);
     const known = Array.from(checks.subarray(first, first + slots.length));
     const answer = await this.#pool.run({ kind: 'read', address, first, slots: places, checks: known });
