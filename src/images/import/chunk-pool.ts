@@ -3,8 +3,9 @@
 import type { Log } from '../../platform/log.ts';
 import { Semaphore } from '../../platform/semaphore.ts';
 import type { Admission } from '../../storage/admission.ts';
+import { sharedOut, type ThreadBounds } from '../../storage/threads/chunk-memory.ts';
 import { ThreadPool } from '../../storage/threads/thread-pool.ts';
-import type { ChunkDialogue, StoredChunk, ThreadBounds, ThreadOptions } from './chunk-thread.ts';
+import type { ChunkDialogue, StoredChunk, ThreadOptions } from './chunk-thread.ts';
 import type { ChunkPlan } from './plan.ts';
 import type { SourceDescription } from './source-description.ts';
 
@@ -16,11 +17,10 @@ export interface ChunkPoolOptions extends Pick<ThreadOptions, 'storage'> {
   log: Log;
 }
 
-/** Why these: docs/decisions/001-import-threads.md. */
-const boundsOf = (threads: number): ThreadBounds => ({
-  chunksInMemory: Math.min(5, Math.max(2, Math.ceil(10 / threads))),
-  putsAtOnce: Math.max(2, Math.ceil(24 / threads)),
-});
+/** Of all threads together. Why these: docs/decisions/001-import-threads.md. */
+const allTogether: ThreadBounds = { chunksInMemory: 10, putsAtOnce: 24 };
+/** A single thread fetches from no more at once, however few there are. */
+const mostInMemory = 5;
 
 /** A source that is open in the threads. */
 export interface ChunkSource extends Disposable {
@@ -37,7 +37,8 @@ export class ChunkPool implements AsyncDisposable {
   readonly #pool: ThreadPool<ChunkDialogue>;
 
   constructor({ threads, storage, log }: ChunkPoolOptions) {
-    const bounds = boundsOf(threads);
+    const { chunksInMemory, putsAtOnce } = sharedOut(allTogether, threads);
+    const bounds: ThreadBounds = { chunksInMemory: Math.min(mostInMemory, chunksInMemory), putsAtOnce };
     this.slots = threads * (bounds.chunksInMemory + bounds.putsAtOnce);
     this.#free = new Semaphore(this.slots);
     // Alone: what else a store has cannot go to a thread.

@@ -3,11 +3,10 @@
 import { workerData } from 'node:worker_threads';
 import { assemble, type FileRange, mergeRanges } from '../../formats/file-ranges.ts';
 import type { ByteSource } from '../../platform/byte-source.ts';
-import { ChunkBuffer } from '../../storage/chunk-encoder.ts';
 import { openLocalBlobStore } from '../../storage/drivers/local.ts';
 import { onDemand } from '../../platform/on-demand.ts';
-import { Semaphore } from '../../platform/semaphore.ts';
 import { openStorageOn, type Storage } from '../../storage/open.ts';
+import { ChunkMemory, type ThreadBounds } from '../../storage/threads/chunk-memory.ts';
 import { serveTasks } from '../../storage/threads/serve-tasks.ts';
 import type { ChunkPlan } from './plan.ts';
 import { openSource, type SourceDescription } from './source-description.ts';
@@ -17,13 +16,6 @@ export interface ThreadOptions {
   /** Another store in its place is refused, and none is made. */
   storage: { directory: string; storeId: string };
   bounds: ThreadBounds;
-}
-
-export interface ThreadBounds {
-  /** While one is hashed, others wait for the network. */
-  chunksInMemory: number;
-  /** Most of them only wait for the disk: the more of them wait together, the less often it has to flush. */
-  putsAtOnce: number;
 }
 
 export interface StoredChunk {
@@ -59,9 +51,7 @@ const {
   bounds,
 } = workerData as ThreadOptions;
 const blobs = onDemand(() => openLocalBlobStore({ directory, create: false, putConcurrency: bounds.putsAtOnce }));
-const chunksInMemory = new Semaphore(bounds.chunksInMemory);
-/** The memory of chunks that are not under way, used again and again; given back when no import is under way. */
-const freeChunks: ChunkBuffer[] = [];
+const chunks = new ChunkMemory(bounds.chunksInMemory);
 /** Where file bytes arrive that do not go straight to their place; as many as chunks were ever being filled at once. */
 const freeRanges: Uint8Array[] = [];
 let openSources = 0;
@@ -76,25 +66,18 @@ serveTasks<ChunkDialogue, Source>({
   // The blob store is the thread's: it stays.
   async close({ bytes }) {
     openSources -= 1;
-    if (openSources === 0) for (const free of [freeChunks, freeRanges]) free.length = 0;
+    if (openSources === 0) {
+      chunks.clear();
+      freeRanges.length = 0;
+    }
     await bytes[Symbol.asyncDispose]();
   },
   async run(work, source, signal) {
-    const release = await chunksInMemory.acquire(signal);
-    const chunk = freeChunks.pop() ?? new ChunkBuffer();
-    let isHeld = true;
-    const onTaken = () => {
-      if (isHeld) freeChunks.push(chunk);
-      isHeld = false;
-      release();
-    };
-    try {
-      const bytesFetched = work.kind === 'plan' ? await fill(chunk.data, source!.bytes, work.plan, signal!) : 0;
-      if (work.kind === 'bytes') chunk.data.set(work.bytes);
-      return { address: await source!.storage.chunks.store(chunk, { signal, onTaken }), bytesFetched };
-    } finally {
-      onTaken();
-    }
+    using chunk = await chunks.take(signal);
+    const { data } = chunk.buffer;
+    const bytesFetched = work.kind === 'plan' ? await fill(data, source!.bytes, work.plan, signal!) : 0;
+    if (work.kind === 'bytes') data.set(work.bytes);
+    return { address: await source!.storage.chunks.store(chunk.buffer, { signal, onTaken: chunk.free }), bytesFetched };
   },
 });
 

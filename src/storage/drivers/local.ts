@@ -153,11 +153,16 @@ class LocalBlobStore implements BlobStore {
   async #write(temp: string, parts: readonly Uint8Array[], warm: boolean, onTaken?: () => void): Promise<void> {
     if (!this.#direct || warm || parts.length === 0 || !parts.every(isPageAligned)) return write(temp, parts, 0, onTaken);
     const way = this.#ways.next();
+    let isTaken = false;
+    const taken = (): void => {
+      isTaken = true;
+      onTaken?.();
+    };
     const startedAtMs = performance.now();
     try {
-      await write(temp, parts, way === 'direct' ? fs.constants.O_DIRECT : 0, onTaken);
+      await write(temp, parts, way === 'direct' ? fs.constants.O_DIRECT : 0, taken);
     } catch (error) {
-      if (way !== 'direct' || codeOf(error) !== 'EINVAL') throw error;
+      if (way !== 'direct' || codeOf(error) !== 'EINVAL' || isTaken) throw error;
       this.#direct = false;
       await unlinkFile(temp).catch(() => undefined);
       return write(temp, parts, 0, onTaken);

@@ -35,15 +35,16 @@ export interface FoldLog {
   blocking?: boolean;
 }
 
-/** @returns undefined when the chunk is all zeros. @throws as fold */
+/** @param options as PutOptions. @returns undefined when the chunk is all zeros. @throws as fold */
 export async function foldChunk(
   store: ChunkStore,
   chunk: ChunkBuffer,
   base: ChunkAddress | undefined,
   patch: ChunkPatch,
   logs: readonly FoldLog[],
-  signal: AbortSignal,
+  options: { signal: AbortSignal; onTaken?: () => void },
 ): Promise<ChunkAddress | undefined> {
+  const { signal } = options;
   const { data } = chunk;
   let leaves: (Uint8Array | undefined)[] | undefined;
   if (base === undefined) data.fill(0);
@@ -57,7 +58,7 @@ export async function foldChunk(
     sector = end;
   }
   signal.throwIfAborted();
-  return store.store(chunk, { signal, leaves });
+  return store.store(chunk, { ...options, leaves });
 }
 
 /** @returns the hashes of the blocks in which nothing is patched. */

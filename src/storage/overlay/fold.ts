@@ -92,7 +92,7 @@ function folderOf({ storage, generations, admission = admitAll }: FoldOptions, c
     async fold(base, patch, signal) {
       const buffer = free.pop() ?? new ChunkBuffer();
       try {
-        return await foldChunk(chunks, buffer, base, patch, titled, signal);
+        return await foldChunk(chunks, buffer, base, patch, titled, { signal });
       } finally {
         free.push(buffer);
       }

@@ -2,7 +2,7 @@
 import fs from 'node:fs';
 import { workerData } from 'node:worker_threads';
 import { parseChunkAddress } from '../address.ts';
-import { ChunkBuffer, type Packing } from '../chunk-encoder.ts';
+import type { Packing } from '../chunk-encoder.ts';
 import type { CorruptFinding } from '../damage.ts';
 import { closeFile, openFile } from '../drivers/local/file-calls.ts';
 import { openLocalBlobStore } from '../drivers/local.ts';
@@ -10,6 +10,7 @@ import { onDemand } from '../../platform/on-demand.ts';
 import { openStorageOn, type Storage } from '../open.ts';
 import { type ChunkPatch, type FoldFile, type FoldLog, foldChunk } from '../overlay/fold-chunk.ts';
 import { blockBytes, blocksPerChunk } from '../sizes.ts';
+import { ChunkMemory, type ThreadBounds } from './chunk-memory.ts';
 import { serveTasks } from './serve-tasks.ts';
 
 /** Plain data: it goes to threads. */
@@ -19,6 +20,7 @@ export interface ThreadOptions {
   /** The store that lies there: another one is refused, and none is made. */
   storeId: string;
   packing?: Packing | undefined;
+  bounds: ThreadBounds;
 }
 
 export interface StorageDialogue {
@@ -40,14 +42,10 @@ interface OpenFold {
 /** Blocks that were read and are not told of yet. */
 const mostBlocksHeld = 4;
 
-/** Kept for the next chunks while folds are open, 4 MiB each. */
-const mostFreeBuffers = 4;
-
-const { directory, storeId, packing } = workerData as ThreadOptions;
-const blobs = onDemand(() => openLocalBlobStore({ directory, create: false }));
+const { directory, storeId, packing, bounds } = workerData as ThreadOptions;
+const blobs = onDemand(() => openLocalBlobStore({ directory, create: false, putConcurrency: bounds.putsAtOnce }));
 const reading = onDemand(async () => openStorageOn(await blobs(), { storeId, onCorrupt, blockingReads: true }));
-/** Kept while there is a fold. */
-const freeBuffers: ChunkBuffer[] = [];
+const foldedChunks = new ChunkMemory(bounds.chunksInMemory);
 let openFolds = 0;
 
 const { memory, note } = serveTasks<StorageDialogue, OpenFold>({
@@ -67,7 +65,7 @@ const { memory, note } = serveTasks<StorageDialogue, OpenFold>({
   // The blob store is the thread's: it stays.
   async close({ logs }) {
     openFolds -= 1;
-    if (openFolds === 0) freeBuffers.length = 0;
+    if (openFolds === 0) foldedChunks.clear();
     await closeLogs(logs);
   },
   run: (work, opened, signal) => (work.kind === 'read' ? read(work) : fold(work, opened!, signal!)),
@@ -101,11 +99,8 @@ async function fold(
   { storage, logs }: OpenFold,
   signal: AbortSignal,
 ): Promise<StorageDialogue['answer']> {
-  const buffer = freeBuffers.pop() ?? new ChunkBuffer();
-  try {
-    const address = base === undefined ? undefined : parseChunkAddress(base);
-    return { kind: 'folded', address: await foldChunk(storage.chunks, buffer, address, patch, logs, signal) };
-  } finally {
-    if (freeBuffers.length < mostFreeBuffers) freeBuffers.push(buffer);
-  }
+  using chunk = await foldedChunks.take(signal);
+  const address = base === undefined ? undefined : parseChunkAddress(base);
+  const options = { signal, onTaken: chunk.free };
+  return { kind: 'folded', address: await foldChunk(storage.chunks, chunk.buffer, address, patch, logs, options) };
 }

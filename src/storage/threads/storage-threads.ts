@@ -6,16 +6,20 @@ import type { OnCorrupt } from '../damage.ts';
 import type { ChunkPatch, FoldFile } from '../overlay/fold-chunk.ts';
 import type { BlockCache, BlockSlot } from '../reading/block-cache.ts';
 import type { StorageDialogue, ThreadOptions } from './storage-thread.ts';
+import { sharedOut, type ThreadBounds } from './chunk-memory.ts';
 import { ThreadPool } from './thread-pool.ts';
 
-export interface StorageThreadsOptions extends ThreadOptions {
+export interface StorageThreadsOptions extends Omit<ThreadOptions, 'bounds'> {
   /** At least 1. */
   threads: number;
   onCorrupt?: OnCorrupt | undefined;
 }
 
-/** Chunks of all folds together that are under way at once, 4 MiB of memory each: enough to keep a disk writing while others are hashed. */
-export const mostFoldsAtOnce = 8;
+/** Of all threads together, for folds: enough chunks to keep a disk writing while others are hashed. */
+const allTogether: ThreadBounds = { chunksInMemory: 8, putsAtOnce: 16 };
+
+/** Chunks of all folds together that are under way at once. */
+export const mostFoldsAtOnce = allTogether.chunksInMemory + allTogether.putsAtOnce;
 
 /** A fold whose logs the threads can read. */
 export interface ThreadedFold extends Disposable {
@@ -29,7 +33,7 @@ export class StorageThreads implements AsyncDisposable {
 
   /** @param blocks whose memory the threads fill. */
   constructor({ directory, storeId, packing, threads, onCorrupt }: StorageThreadsOptions, blocks: BlockCache) {
-    const workerData: ThreadOptions = { directory, storeId, packing };
+    const workerData: ThreadOptions = { directory, storeId, packing, bounds: sharedOut(allTogether, threads) };
     this.#pool = new ThreadPool({
       module: new URL('./storage-thread.ts', import.meta.url),
       workerData,
