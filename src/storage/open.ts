@@ -1,4 +1,6 @@
 // A store, opened: what the rest of the service uses of src/storage.
+import { untilAborted } from '../platform/until-aborted.ts';
+import type { ChunkAddress } from './address.ts';
 import type { Admission } from './admission.ts';
 import type { BlobStore } from './blob-store.ts';
 import type { Packing } from './chunk-encoder.ts';
@@ -49,6 +51,8 @@ export interface Storage extends AsyncDisposable {
   readonly storeId: string;
   /** What views of layers read through. */
   readonly cache: ChunkCache;
+  /** As ChunkStore.verify, by the threads where there are some: it takes milliseconds of hashing. */
+  verifyChunk(address: ChunkAddress, signal?: AbortSignal, required?: boolean): Promise<number | undefined>;
   /** Undefined: this thread does what they would do. */
   readonly threads: StorageThreads | undefined;
   /** The same store for a writer of its own: `admission` is asked before its puts. */
@@ -111,6 +115,11 @@ async function build(blobs: BlobStore, options: StoreOptions, local: StorageOpti
     storeId,
     cache: new ChunkCache(blocks, chunks, fetch),
     threads,
+    verifyChunk: async (address, signal, required = false) => {
+      signal?.throwIfAborted();
+      if (threads === undefined) return chunks.verify(address, signal, required);
+      return untilAborted(threads.verify(address, required), signal);
+    },
     asWriter: parts,
     async [Symbol.asyncDispose]() {
       await threads?.[Symbol.asyncDispose]();

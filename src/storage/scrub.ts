@@ -3,14 +3,14 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { ChunkAddress, PageAddress } from './address.ts';
 import type { BlobStore } from './blob-store.ts';
-import type { ChunkStore } from './chunk-store.ts';
 import { ChunkCorruptError, PageCorruptError } from './damage.ts';
+import type { Storage } from './open.ts';
 import type { PageStore } from './page-store.ts';
 import { corruptMarksPrefix, objectKinds, objectPrefix, parseCorruptMarkKey, parseObjectKey } from './paths.ts';
 
 export interface ScrubOptions {
   blobs: BlobStore;
-  chunks: ChunkStore;
+  verifyChunk: Storage['verifyChunk'];
   pages: PageStore;
   /** Bytes of objects that are read per second at most. */
   bytesPerSecond: number;
@@ -60,13 +60,13 @@ export async function scrub(options: ScrubOptions): Promise<Scrubbed> {
 type Verdict = 'whole' | 'damaged' | 'gone';
 
 /** A listed object may be deleted before it is read; that is no damage. */
-async function verify({ chunks, pages, signal }: ScrubOptions, key: string): Promise<Verdict> {
+async function verify({ verifyChunk, pages, signal }: ScrubOptions, key: string): Promise<Verdict> {
   const object = parseObjectKey(key);
   if (object === undefined) return 'gone';
   try {
     const sizeBytes =
       object.kind === 'chunks'
-        ? await chunks.verify(object.address as ChunkAddress, signal)
+        ? await verifyChunk(object.address as ChunkAddress, signal)
         : await pages.verify(object.address as PageAddress);
     return sizeBytes === undefined ? 'gone' : 'whole';
   } catch (error) {

@@ -6,7 +6,7 @@ import type { Reachable } from './layers.ts';
 import type { Storage } from './open.ts';
 import { settleAll } from '../platform/until-aborted.ts';
 
-/** Chunks in memory at once. Hashing is this thread's: what comes back together holds others up together. */
+/** Chunks at once, 4 MiB of memory each. */
 const atOnce = 2;
 
 /** Objects are counted in the order of the layer, which is always the same: `objects` tells a later call where to go on. */
@@ -29,7 +29,7 @@ export interface VerifyLayerOptions {
  * store is away; signal.reason.
  */
 export async function verifyLayer(
-  storage: Pick<Storage, 'layers' | 'pages' | 'chunks'>,
+  storage: Pick<Storage, 'layers' | 'pages' | 'verifyChunk'>,
   root: PageAddress,
   { from, onProgress, signal }: VerifyLayerOptions = {},
 ): Promise<void> {
@@ -52,11 +52,11 @@ export async function verifyLayer(
 }
 
 async function verify(
-  { pages, chunks }: Pick<Storage, 'pages' | 'chunks'>,
+  { pages, verifyChunk }: Pick<Storage, 'pages' | 'verifyChunk'>,
   { kind, address }: Reachable,
   signal: AbortSignal | undefined,
 ): Promise<void> {
   signal?.throwIfAborted();
   if (kind === 'pages') await pages.verify(address, true);
-  else await chunks.verify(address, signal, true);
+  else await verifyChunk(address, signal, true);
 }

@@ -3,7 +3,7 @@ import fs from 'node:fs';
 import { workerData } from 'node:worker_threads';
 import { parseChunkAddress } from '../address.ts';
 import type { Packing } from '../chunk-encoder.ts';
-import type { CorruptFinding } from '../damage.ts';
+import { ChunkCorruptError, type CorruptFinding } from '../damage.ts';
 import { closeFile, openFile } from '../drivers/local/file-calls.ts';
 import { openLocalBlobStore } from '../drivers/local.ts';
 import { onDemand } from '../../platform/on-demand.ts';
@@ -29,8 +29,14 @@ export interface StorageDialogue {
   work:
     /** `slots`: piece of memory and offset in it of each block, one after another. `checks`: as ChunkStore.readBlocks, of these blocks. */
     | { kind: 'read'; address: string; first: number; slots: readonly number[]; checks: readonly number[] }
+    /** As ChunkStore.verify. */
+    | { kind: 'verify'; address: string; required: boolean }
     | { kind: 'fold'; base: string | undefined; patch: ChunkPatch };
-  answer: { kind: 'read'; checks: readonly number[] } | { kind: 'folded'; address: string | undefined };
+  answer:
+    | { kind: 'read'; checks: readonly number[] }
+    /** What is wrong with it, where something is. */
+    | { kind: 'verified'; sizeBytes: number | undefined; damage: string | undefined }
+    | { kind: 'folded'; address: string | undefined };
   note: CorruptFinding;
 }
 
@@ -68,7 +74,16 @@ const { memory, note } = serveTasks<StorageDialogue, OpenFold>({
     if (openFolds === 0) foldedChunks.clear();
     await closeLogs(logs);
   },
-  run: (work, opened, signal) => (work.kind === 'read' ? read(work) : fold(work, opened!, signal!)),
+  run(work, opened, signal) {
+    switch (work.kind) {
+      case 'read':
+        return read(work);
+      case 'verify':
+        return verify(work);
+      case 'fold':
+        return fold(work, opened!, signal!);
+    }
+  },
   heldShare: (work) => (work.kind === 'read' ? work.checks.length / mostBlocksHeld : 1),
 });
 
@@ -92,6 +107,17 @@ async function read({ address, first, slots, checks }: Work<'read'>): Promise<St
   all.set(checks, first);
   await chunks.readBlocks(parseChunkAddress(address), first, targets, all);
   return { kind: 'read', checks: Array.from(all.subarray(first, first + targets.length)) };
+}
+
+async function verify({ address, required }: Work<'verify'>): Promise<StorageDialogue['answer']> {
+  const { chunks } = await reading();
+  try {
+    const sizeBytes = await chunks.verify(parseChunkAddress(address), undefined, required);
+    return { kind: 'verified', sizeBytes, damage: undefined };
+  } catch (error) {
+    if (!(error instanceof ChunkCorruptError)) throw error;
+    return { kind: 'verified', sizeBytes: undefined, damage: error.finding.reason };
+  }
 }
 
 async function fold(

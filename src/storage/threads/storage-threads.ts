@@ -2,7 +2,7 @@
 import { type ChunkAddress, parseChunkAddress } from '../address.ts';
 import { Semaphore } from '../../platform/semaphore.ts';
 import type { Admission } from '../admission.ts';
-import type { OnCorrupt } from '../damage.ts';
+import { ChunkCorruptError, type OnCorrupt } from '../damage.ts';
 import type { ChunkPatch, FoldFile } from '../overlay/fold-chunk.ts';
 import type { BlockCache, BlockSlot } from '../reading/block-cache.ts';
 import type { StorageDialogue, ThreadOptions } from './storage-thread.ts';
@@ -50,6 +50,14 @@ export class StorageThreads implements AsyncDisposable {
     const known = Array.from(checks.subarray(first, first + slots.length));
     const answer = await this.#pool.run({ kind: 'read', address, first, slots: places, checks: known });
     if (answer.kind === 'read') checks.set(answer.checks, first);
+  }
+
+  /** As ChunkStore.verify. @throws ChunkCorruptError, TransientError */
+  async verify(address: ChunkAddress, required: boolean): Promise<number | undefined> {
+    const answer = await this.#pool.run({ kind: 'verify', address, required });
+    if (answer.kind !== 'verified') throw new Error(`a storage thread answered ${answer.kind}`);
+    if (answer.damage !== undefined) throw new ChunkCorruptError(address, answer.damage);
+    return answer.sizeBytes;
   }
 
   /** @param files the logs, by their place in patches. */

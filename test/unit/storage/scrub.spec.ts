@@ -79,9 +79,7 @@ describe('scrub', () => {
       },
       [Symbol.asyncDispose]: () => inner[Symbol.asyncDispose](),
     };
-    const result = await scrub({ blobs, chunks: storage.chunks, pages: storage.pages, bytesPerSecond }).catch(
-      (error: unknown) => error,
-    );
+    const result = await scrub({ ...storage, blobs, bytesPerSecond }).catch((error: unknown) => error);
     expect(result).to.include({ objects: 4, damaged: 0 });
     expect(findings).to.deep.equal([]);
   });
