@@ -35,7 +35,8 @@ const garbageAgeMs = 60_000;
 const maxTurnMs = 5_000;
 /** Logs that are read at once: what each of them is indexed by takes memory. */
 const recoveriesAtOnce = 4;
-const choresAtOnce = 4;
+const refreshesAtOnce = 4;
+const removalsAtOnce = 4;
 const firstBackOffMs = 10_000;
 const maxBackOffMs = 10 * 60_000;
 
@@ -55,7 +56,9 @@ export class Settlement implements AsyncDisposable {
   readonly #begun = new Map<string, string>();
   readonly #backOffs = new Map<string, BackOff>();
   readonly #recoveries = new Errands(recoveriesAtOnce);
-  readonly #chores = new Errands(choresAtOnce);
+  readonly #refreshes = new Errands(refreshesAtOnce);
+  /** Apart: they wait for the turns of disks that are being recovered. */
+  readonly #removals = new Errands(removalsAtOnce);
   #hinted = Promise.withResolvers<void>();
   #sweptAtMs = -Infinity;
 
@@ -149,7 +152,7 @@ export class Settlement implements AsyncDisposable {
     // Idle writers hold memory that nobody asks for until somebody wants to write.
     attachments.indexBudget.relieve();
     for (const writer of attachments.writers()) {
-      if (writer.mayBeOutdated) this.#chores.begin(`refresh ${writer.diskId}`, () => this.#refresh(writer));
+      if (writer.mayBeOutdated) this.#refreshes.begin(writer.diskId, () => this.#refresh(writer));
     }
   }
 
@@ -223,7 +226,7 @@ export class Settlement implements AsyncDisposable {
       left.filter(({ file }) => !named.has(file)),
       (each) => each.diskId,
     );
-    for (const [diskId, each] of unnamed) this.#chores.begin(`remove ${diskId}`, () => this.#remove(diskId, each));
+    for (const [diskId, each] of unnamed) this.#removals.begin(diskId, () => this.#remove(diskId, each));
     const there = new Set(found.map(({ file }) => file));
     for (const row of rows) {
       if (!there.has(files.of(row)) && !attachments.mayWriteTo(row.diskId, row)) {
@@ -256,6 +259,6 @@ export class Settlement implements AsyncDisposable {
     this.#subscription[Symbol.dispose]();
     this.#hinted.resolve();
     await this.#running;
-    for (const errands of [this.#recoveries, this.#chores]) await errands.ended();
+    for (const errands of [this.#recoveries, this.#refreshes, this.#removals]) await errands.ended();
   }
 }

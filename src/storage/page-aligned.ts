@@ -8,12 +8,9 @@
 /** Addresses, offsets and lengths of direct writes are multiples of it. */
 export const pageBytes = 4096;
 
-/** More than 32 MiB: glibc gives such a block a mapping of its own whatever was freed before (malloc(3), M_MMAP_THRESHOLD). */
+/** More than 32 MiB: glibc gives such a block a mapping of its own (malloc(3), M_MMAP_THRESHOLD), unless as much lies free in one piece. */
 const slabBytes = 40 * 1024 * 1024;
-/**
- * Where memory begins in such a mapping: behind the header of the block, two words. Where that is ever otherwise, direct writes are
- * refused with EINVAL and the local driver goes on without them.
- */
+/** Where memory begins in such a mapping: behind the header of the block, two words. Where it is otherwise, direct writes fail with EINVAL. */
 const blockHeaderBytes = 16;
 
 const slabs = new WeakSet<ArrayBufferLike>();
@@ -33,6 +30,12 @@ export function allocatePageAligned(sizeBytes: number): Uint8Array {
   const bytes = new Uint8Array(slab, newest!.next, sizeBytes);
   newest!.next += length;
   return bytes;
+}
+
+/** The system has refused a direct write of `bytes`: they do not lie as it was believed, and nothing beside them does. */
+export function forgetAligned(bytes: Uint8Array): void {
+  slabs.delete(bytes.buffer);
+  if (newest?.slab.deref() === bytes.buffer) newest = undefined;
 }
 
 /** Whether `bytes` is a view of memory made here that starts and ends at page boundaries. */

@@ -33,14 +33,15 @@ export interface ChunkSource extends Disposable {
 export class ChunkPool implements AsyncDisposable {
   /** Chunks that can be under way at once. */
   readonly slots: number;
-  readonly #free: Semaphore;
+  /** Places in the memory of the threads: all imports wait for them in one line. */
+  readonly #places: Semaphore;
   readonly #pool: ThreadPool<ChunkDialogue>;
 
   constructor({ threads, storage, log }: ChunkPoolOptions) {
     const { chunksInMemory, putsAtOnce } = sharedOut(allTogether, threads);
     const bounds: ThreadBounds = { chunksInMemory: Math.min(mostInMemory, chunksInMemory), putsAtOnce };
     this.slots = threads * (bounds.chunksInMemory + bounds.putsAtOnce);
-    this.#free = new Semaphore(this.slots);
+    this.#places = new Semaphore(threads * bounds.chunksInMemory);
     // Alone: what else a store has cannot go to a thread.
     const { directory, storeId } = storage;
     const workerData: ThreadOptions = { storage: { directory, storeId }, bounds };
@@ -64,9 +65,9 @@ export class ChunkPool implements AsyncDisposable {
   open(description: SourceDescription, admission?: Admission): ChunkSource {
     const context = this.#pool.open(description, admission);
     const store = async (work: ChunkDialogue['work'], signal: AbortSignal): Promise<StoredChunk> => {
-      const release = await this.#free.acquire(signal);
+      const release = await this.#places.acquire(signal);
       try {
-        return await this.#pool.run(work, context, signal);
+        return await this.#pool.run(work, context, signal, release);
       } finally {
         release();
       }

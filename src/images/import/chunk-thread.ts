@@ -72,12 +72,16 @@ serveTasks<ChunkDialogue, Source>({
     }
     await bytes[Symbol.asyncDispose]();
   },
-  async run(work, source, signal) {
+  async run(work, source, signal, taken) {
     using chunk = await chunks.take(signal);
     const { data } = chunk.buffer;
     const bytesFetched = work.kind === 'plan' ? await fill(data, source!.bytes, work.plan, signal!) : 0;
     if (work.kind === 'bytes') data.set(work.bytes);
-    return { address: await source!.storage.chunks.store(chunk.buffer, { signal, onTaken: chunk.free }), bytesFetched };
+    const onTaken = (): void => {
+      chunk.free();
+      taken();
+    };
+    return { address: await source!.storage.chunks.store(chunk.buffer, { signal, onTaken }), bytesFetched };
   },
 });
 

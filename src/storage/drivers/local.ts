@@ -10,7 +10,7 @@ import { TransientError } from '../../platform/errors.ts';
 import { Semaphore } from '../../platform/semaphore.ts';
 import { assertBlobKey, assertBlobPrefix, assertBlobRange, isKeySegment } from '../blob-key.ts';
 import { BlobNotFoundError, type BlobRange, type BlobStore, type GetOptions, type PutOptions } from '../blob-store.ts';
-import { isPageAligned } from '../page-aligned.ts';
+import { forgetAligned, isPageAligned } from '../page-aligned.ts';
 import { formatKey } from '../paths.ts';
 import {
   closeFile,
@@ -69,8 +69,8 @@ class LocalBlobStore implements BlobStore {
   readonly #open: OpenFiles;
   readonly #puts: Semaphore;
   readonly #ways = new WriteWays();
-  /** Turns false for good when the file system refuses direct writes. */
-  #direct = 'O_DIRECT' in fs.constants;
+  /** Direct writes that were refused: by the memory, which another slab may mend, or by the file system. */
+  #refusals = 'O_DIRECT' in fs.constants ? 0 : mostRefusals;
 
   constructor(root: string, options: LocalBlobStoreOptions) {
     this.#root = root;
@@ -151,7 +151,8 @@ class LocalBlobStore implements BlobStore {
   }
 
   async #write(temp: string, parts: readonly Uint8Array[], warm: boolean, onTaken?: () => void): Promise<void> {
-    if (!this.#direct || warm || parts.length === 0 || !parts.every(isPageAligned)) return write(temp, parts, 0, onTaken);
+    if (this.#refusals >= mostRefusals || warm || parts.length === 0 || !parts.every(isPageAligned))
+      return write(temp, parts, 0, onTaken);
     const way = this.#ways.next();
     let isTaken = false;
     const taken = (): void => {
@@ -163,7 +164,9 @@ class LocalBlobStore implements BlobStore {
       await write(temp, parts, way === 'direct' ? fs.constants.O_DIRECT : 0, taken);
     } catch (error) {
       if (way !== 'direct' || codeOf(error) !== 'EINVAL' || isTaken) throw error;
-      this.#direct = false;
+      // Of several at once the first one tells.
+      if (parts.every(isPageAligned)) this.#refusals += 1;
+      for (const part of parts) forgetAligned(part);
       await unlinkFile(temp).catch(() => undefined);
       return write(temp, parts, 0, onTaken);
     }
@@ -285,6 +288,8 @@ const allocateForReading = (length: number): Buffer => Buffer.allocUnsafeSlow(le
 const away = (cause: unknown): TransientError => new TransientError('the folder of the blob store is away', { cause });
 
 const statsAtOnce = 64;
+/** Direct writes are given up for good then. */
+const mostRefusals = 3;
 const noLinks: ReadonlySet<string> = new Set(['EPERM', 'ENOTSUP', 'ENOSYS']);
 
 async function fileSize(file: string): Promise<{ sizeBytes: number } | undefined> {

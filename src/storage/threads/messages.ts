@@ -26,6 +26,8 @@ export type ToThread<D extends Dialogue> =
 export type FromThread<D extends Dialogue> =
   /** Answers of one moment together: waking the other thread costs as much as reading a block. */
   | { kind: 'several'; messages: readonly FromThread<D>[] }
+  /** The task needs the thread's memory no more: it only waits for the disk. */
+  | { kind: 'taken'; taskId: number }
   | { kind: 'done'; taskId: number; answer: D['answer'] }
   | { kind: 'failed'; taskId: number; error: PostedError }
   /** Before a put of these objects for the context: only the main thread has the database. */

@@ -10,8 +10,11 @@ export interface Tasks<D extends Dialogue, Opened> {
   open(description: D['description'], admission: Admission): Promise<Opened>;
   /** When no task of the context is under way. */
   close(opened: Opened): Promise<void>;
-  /** `opened` and `signal` of tasks in a context; undefined of others. */
-  run(work: D['work'], opened: Opened | undefined, signal: AbortSignal | undefined): Promise<D['answer']>;
+  /**
+   * `opened` and `signal` of tasks in a context; undefined of others. `taken` may be called, once, when the task needs the thread's memory no
+   * more and only waits for the disk: others are given to the thread then.
+   */
+  run(work: D['work'], opened: Opened | undefined, signal: AbortSignal | undefined, taken: () => void): Promise<D['answer']>;
   /** Of an answer that may wait for others of the same turn: how many such are held, as a share: 0.25 for four. Default 1: at once. */
   heldShare?(work: D['work']): number;
 }
@@ -70,13 +73,14 @@ export function serveTasks<D extends Dialogue, Opened>(tasks: Tasks<D, Opened>):
   };
 
   const run = async ({ taskId, contextId, work }: ToThread<D> & { kind: 'work' }): Promise<void> => {
+    const taken = (): void => post({ kind: 'taken', taskId });
     try {
       let answer: D['answer'];
-      if (contextId === undefined) answer = await tasks.run(work, undefined, undefined);
+      if (contextId === undefined) answer = await tasks.run(work, undefined, undefined, taken);
       else {
         const controller = new AbortController();
         underWay.set(taskId, controller);
-        answer = await tasks.run(work, await contexts.get(contextId), controller.signal);
+        answer = await tasks.run(work, await contexts.get(contextId), controller.signal, taken);
       }
       const share = tasks.heldShare?.(work) ?? 1;
       if (share < 1) postSoon({ kind: 'done', taskId, answer }, share);

@@ -74,14 +74,14 @@ const { memory, note } = serveTasks<StorageDialogue, OpenFold>({
     if (openFolds === 0) foldedChunks.clear();
     await closeLogs(logs);
   },
-  run(work, opened, signal) {
+  run(work, opened, signal, taken) {
     switch (work.kind) {
       case 'read':
         return read(work);
       case 'verify':
         return verify(work);
       case 'fold':
-        return fold(work, opened!, signal!);
+        return fold(work, opened!, signal!, taken);
     }
   },
   heldShare: (work) => (work.kind === 'read' ? work.checks.length / mostBlocksHeld : 1),
@@ -124,9 +124,13 @@ async function fold(
   { base, patch }: Work<'fold'>,
   { storage, logs }: OpenFold,
   signal: AbortSignal,
+  taken: () => void,
 ): Promise<StorageDialogue['answer']> {
   using chunk = await foldedChunks.take(signal);
   const address = base === undefined ? undefined : parseChunkAddress(base);
-  const options = { signal, onTaken: chunk.free };
-  return { kind: 'folded', address: await foldChunk(storage.chunks, chunk.buffer, address, patch, logs, options) };
+  const onTaken = (): void => {
+    chunk.free();
+    taken();
+  };
+  return { kind: 'folded', address: await foldChunk(storage.chunks, chunk.buffer, address, patch, logs, { signal, onTaken }) };
 }

@@ -29,7 +29,8 @@ export interface ThreadedFold extends Disposable {
 
 export class StorageThreads implements AsyncDisposable {
   readonly #pool: ThreadPool<StorageDialogue>;
-  readonly #foldTurns = new Semaphore(mostFoldsAtOnce);
+  /** Places in the memory of the threads: all folds wait for them in one line. */
+  readonly #foldPlaces = new Semaphore(allTogether.chunksInMemory);
 
   /** @param blocks whose memory the threads fill. */
   constructor({ directory, storeId, packing, threads, onCorrupt }: StorageThreadsOptions, blocks: BlockCache) {
@@ -65,9 +66,9 @@ export class StorageThreads implements AsyncDisposable {
     const context = this.#pool.open(files, admission);
     return {
       fold: async (base, patch, signal) => {
-        const release = await this.#foldTurns.acquire(signal);
+        const release = await this.#foldPlaces.acquire(signal);
         try {
-          const answer = await this.#pool.run({ kind: 'fold', base, patch }, context, signal);
+          const answer = await this.#pool.run({ kind: 'fold', base, patch }, context, signal, release);
           return answer.kind === 'folded' && answer.address !== undefined ? parseChunkAddress(answer.address) : undefined;
         } finally {
           release();

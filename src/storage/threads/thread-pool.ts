@@ -33,6 +33,8 @@ export interface Context extends Disposable {
 
 interface Task<D extends Dialogue> {
   thread: Thread;
+  /** Called once, when the thread's memory is free of it. */
+  taken: () => void;
   resolve: (answer: D['answer']) => void;
   reject: (error: Error) => void;
 }
@@ -40,6 +42,8 @@ interface Task<D extends Dialogue> {
 interface Thread {
   worker: Worker;
   running: number;
+  /** Tasks of those that hold its memory. */
+  load: number;
   memoryKnown: number;
   contexts: Set<number>;
 }
@@ -78,9 +82,10 @@ export class ThreadPool<D extends Dialogue> implements AsyncDisposable {
   /**
    * After an abort the thread still answers; only then is the memory that it works in free, so the promise waits for that answer. Only a
    * task in a context can be aborted.
+   * @param onTaken called at most once, when the task needs the thread's memory no more, before it is done; not of every task.
    * @throws what the task throws; TransientError when its thread ended or the pool is closed; signal.reason when that failed an aborted one.
    */
-  run(work: D['work'], context?: Context, signal?: AbortSignal): Promise<D['answer']> {
+  run(work: D['work'], context?: Context, signal?: AbortSignal, onTaken?: () => void): Promise<D['answer']> {
     return new Promise((resolve, reject) => {
       signal?.throwIfAborted();
       if (this.#closed) throw new TransientError(`${this.#options.title} was asked for work while the service stops`);
@@ -90,13 +95,20 @@ export class ThreadPool<D extends Dialogue> implements AsyncDisposable {
       const taskId = ++this.#lastId;
       const cancel = () => this.#post(thread, { kind: 'cancel', taskId });
       const settled = () => signal?.removeEventListener('abort', cancel);
+      let holdsMemory = true;
+      const free = (): void => {
+        if (holdsMemory) thread.load -= 1;
+        holdsMemory = false;
+      };
       this.#tasks.set(taskId, {
         thread,
-        resolve: (answer) => (settled(), resolve(answer)),
-        reject: (error) => (settled(), reject(signal?.aborted ? (signal.reason as Error) : error)),
+        taken: () => (free(), onTaken?.()),
+        resolve: (answer) => (settled(), free(), resolve(answer)),
+        reject: (error) => (settled(), free(), reject(signal?.aborted ? (signal.reason as Error) : error)),
       });
       if (thread.running === 0) thread.worker.ref();
       thread.running += 1;
+      thread.load += 1;
       this.#tellMemory(thread);
       if (context !== undefined && !thread.contexts.has(context.id)) {
         thread.contexts.add(context.id);
@@ -123,16 +135,16 @@ export class ThreadPool<D extends Dialogue> implements AsyncDisposable {
   }
 
   #leastBusyThread(): Thread {
-    if (this.#threads.length < this.#options.threads && this.#threads.every((thread) => thread.running > 0))
+    if (this.#threads.length < this.#options.threads && this.#threads.every((thread) => thread.load > 0))
       this.#threads.push(this.#start());
-    return this.#threads.reduce((least, thread) => (thread.running < least.running ? thread : least));
+    return this.#threads.reduce((least, thread) => (thread.load < least.load ? thread : least));
   }
 
   #start(): Thread {
     const { module, workerData, resourceLimits, title, onLost } = this.#options;
     const worker = new Worker(module, { workerData, ...(resourceLimits === undefined ? {} : { resourceLimits }) });
     worker.unref();
-    const thread: Thread = { worker, running: 0, memoryKnown: 0, contexts: new Set() };
+    const thread: Thread = { worker, running: 0, load: 0, memoryKnown: 0, contexts: new Set() };
     worker.on('message', (message: FromThread<D>) => this.#hear(thread, message));
     const lost = (reason: string, cause?: Error): void => {
       const index = this.#threads.indexOf(thread);
@@ -157,6 +169,9 @@ export class ThreadPool<D extends Dialogue> implements AsyncDisposable {
         return;
       case 'note':
         this.#options.onNote?.(message.note);
+        return;
+      case 'taken':
+        this.#tasks.get(message.taskId)?.taken();
         return;
       case 'failed':
         this.#settle(message.taskId)?.reject(fromPosted(message.error));

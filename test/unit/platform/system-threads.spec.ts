@@ -22,7 +22,7 @@ describe('the threads that files are used in', () => {
 
   it('are more than Node starts by itself, or as many as the operator says', async function () {
     if (process.platform !== 'linux') this.skip();
-    expect(await count({})).to.equal(32);
+    expect(await count({})).to.equal(48);
     expect(await count({ UV_THREADPOOL_SIZE: '3' })).to.equal(3);
   });
 });

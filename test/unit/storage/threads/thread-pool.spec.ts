@@ -53,6 +53,23 @@ describe('a pool of threads', function () {
     expect(error).to.be.instanceOf(Error).with.property('message', 'out of range');
   });
 
+  it('gives tasks to the thread whose memory is free, though others of its tasks wait for the disk', async () => {
+    using context = pool.open({ name: 'here' });
+    const stop = new AbortController();
+    let taken = 0;
+    const wait = (options: { taken: boolean }): Promise<unknown> =>
+      errorOf(pool.run({ kind: 'wait', failAfterMs: 0, ...options }, context, stop.signal, () => (taken += 1)));
+    const first = await pool.run({ kind: 'thread' });
+    const waiting = [wait({ taken: true }), wait({ taken: true })];
+    await until(() => taken === 2);
+    expect(await pool.run({ kind: 'thread' })).to.equal(first);
+    waiting.push(wait({ taken: false }));
+    expect(await pool.run({ kind: 'thread' })).not.to.equal(first);
+    stop.abort(new Error('enough'));
+    await Promise.all(waiting);
+    expect(taken).to.equal(2);
+  });
+
   it('opens a context in the threads that work in it, and closes it there', async () => {
     {
       using context = pool.open({ name: 'here' });

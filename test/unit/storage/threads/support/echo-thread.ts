@@ -1,5 +1,6 @@
 // What the threads of thread-pool.spec.ts run: tasks that answer, wait, ask for admission, die.
 import { setTimeout as delay } from 'node:timers/promises';
+import { threadId } from 'node:worker_threads';
 import type { Admission } from '../../../../../src/storage/admission.ts';
 import { type Served, serveTasks } from '../../../../../src/storage/threads/serve-tasks.ts';
 
@@ -7,8 +8,9 @@ export interface EchoDialogue {
   description: { name: string };
   work:
     | { kind: 'echo'; text: string }
-    /** Answers nothing until it is cancelled; then it fails after this time. */
-    | { kind: 'wait'; failAfterMs: number }
+    /** Answers nothing until it is cancelled; then it fails after this time. `taken`: it says at once that it needs no memory. */
+    | { kind: 'wait'; failAfterMs: number; taken?: boolean }
+    | { kind: 'thread' }
     | { kind: 'admit'; keys: string[] }
     | { kind: 'fail'; text: string }
     | { kind: 'read'; piece: number }
@@ -31,16 +33,19 @@ const { memory, note }: Served<EchoDialogue> = serveTasks<EchoDialogue, Opened>(
   async close({ name }) {
     note(`close ${name}`);
   },
-  async run(work, opened, signal): Promise<string> {
+  async run(work, opened, signal, taken): Promise<string> {
     switch (work.kind) {
       case 'echo':
         return `${opened?.name ?? 'nowhere'}: ${work.text}`;
       case 'wait':
         note('waiting');
+        if (work.taken === true) taken();
         await new Promise((resolve) => signal!.addEventListener('abort', resolve));
         await delay(work.failAfterMs);
         note('gave up');
         throw new Error('cancelled in the thread');
+      case 'thread':
+        return String(threadId);
       case 'admit':
         return (await opened!.admission(work.keys, signal)).join(' ');
       case 'fail':
