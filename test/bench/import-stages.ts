@@ -17,13 +17,28 @@ export interface StageInput {
 
 /** Seconds by stage, each with as many threads as an import has. */
 export async function stageSeconds({ url, file, dataBytes, scratch }: StageInput): Promise<Record<string, number>> {
-  const megabytes = Math.ceil(dataBytes / 2 ** 20);
   const network = await run('curl', ['-s', '-f', '-o', '/dev/null', url]);
   const unpack = await inThreads({ kind: 'unpack', file });
   const hash = await inThreads({ kind: 'hash', dataBytes });
-  const written = await run('dd', ['if=/dev/zero', `of=${scratch}`, 'bs=1M', `count=${megabytes}`, 'oflag=direct', 'conv=fsync']);
-  await run('rm', ['-f', scratch]);
-  return { network: network.seconds, unpack, hash, write: written.seconds };
+  // One large file, in the faster of two ways: no store of many objects is faster.
+  const writes = [];
+  for (const way of [['oflag=direct'], []]) writes.push(await writeOne(scratch, dataBytes, way));
+  return { network: network.seconds, unpack, hash, write: Math.min(...writes) };
+}
+
+async function writeOne(file: string, bytes: number, flags: readonly string[]): Promise<number> {
+  const blockBytes = 4 * 2 ** 20;
+  const count = Math.ceil(bytes / blockBytes);
+  const { seconds } = await run('dd', [
+    'if=/dev/zero',
+    `of=${file}`,
+    `bs=${blockBytes}`,
+    `count=${count}`,
+    ...flags,
+    'conv=fsync',
+  ]);
+  await run('rm', ['-f', file]);
+  return seconds;
 }
 
 /** Threads that have loaded their code before the clock starts; each takes its share. */
