@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import { mkdtemp, readdir, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
 import { status } from '@grpc/grpc-js';
 import { expect } from 'chai';
@@ -184,10 +185,23 @@ describe(`imports from all kinds of servers (OBRAZ_TEST_SEED=${testSeed})`, func
     while (!isOpen) {
       const files = await readdir(path.join(blobDirectoryOf(obraz.dataDirectory), 'chunks'), { recursive: true });
       expect(await readdir(path.join(obraz.dataDirectory, 'spool'))).to.deep.equal([]);
-      isOpen = files.length > 0 && web.bytesSent > 5 * 4 * MiB;
+      // Their folders are there from the start.
+      isOpen = files.some((file) => file.includes('/')) && web.bytesSent > 5 * 4 * MiB;
       if ((await client.getOperation(operation.id)).done) break;
     }
     await expectImported(operation, big);
+  });
+
+  it('imports from a quick server while another one is so slow that no chunk of it gets ready', async () => {
+    const big = Buffer.alloc(80 * MiB, content.subarray(0, 4 * MiB + 512));
+    await using slow = await startWebServer({ content: big, behaviour: { trickle: { bytes: 1024, everyMs: 100 } } });
+    const first = await create(slow.url());
+    const asked = slow.requests.length + 4;
+    while (slow.requests.length < asked) await sleep(20);
+    await using quick = await startWebServer({ content });
+    await expectImported(await create(quick.url()));
+    expect(slow.bytesSent).to.be.below(4 * MiB);
+    await client.wait(await client.cancel(first.id));
   });
 
   sampled('refuses what its first bytes show at once, however long it is', async () => {

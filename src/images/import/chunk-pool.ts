@@ -1,7 +1,7 @@
 // The threads that fetch, decode, hash and store chunks. The main thread only plans: guest bytes never pass through it.
 // Bounded, whatever the number of imports: chunks that hold memory, and chunks whose bytes the system has, which wait to be durable.
 import type { Log } from '../../platform/log.ts';
-import { Semaphore } from '../../platform/semaphore.ts';
+import { FairPlaces } from '../../platform/fair-places.ts';
 import type { Admission } from '../../storage/admission.ts';
 import { sharedOut, type ThreadBounds } from '../../storage/threads/chunk-memory.ts';
 import { ThreadPool } from '../../storage/threads/thread-pool.ts';
@@ -33,15 +33,15 @@ export interface ChunkSource extends Disposable {
 export class ChunkPool implements AsyncDisposable {
   /** Chunks that can be under way at once. */
   readonly slots: number;
-  /** Places in the memory of the threads: all imports wait for them in one line. */
-  readonly #places: Semaphore;
+  /** In the memory of the threads. A source that comes slowly keeps its places for long, and holds up no other. */
+  readonly #places: FairPlaces;
   readonly #pool: ThreadPool<ChunkDialogue>;
 
   constructor({ threads, storage, log }: ChunkPoolOptions) {
     const { chunksInMemory, putsAtOnce } = sharedOut(allTogether, threads);
     const bounds: ThreadBounds = { chunksInMemory: Math.min(mostInMemory, chunksInMemory), putsAtOnce };
     this.slots = threads * (bounds.chunksInMemory + bounds.putsAtOnce);
-    this.#places = new Semaphore(threads * bounds.chunksInMemory);
+    this.#places = new FairPlaces(threads * bounds.chunksInMemory);
     // Alone: what else a store has cannot go to a thread.
     const { directory, storeId } = storage;
     const workerData: ThreadOptions = { storage: { directory, storeId }, bounds };
@@ -64,8 +64,9 @@ export class ChunkPool implements AsyncDisposable {
   /** `admission` is asked before every put of the source's chunks. */
   open(description: SourceDescription, admission?: Admission): ChunkSource {
     const context = this.#pool.open(description, admission);
+    const places = this.#places.user();
     const store = async (work: ChunkDialogue['work'], signal: AbortSignal): Promise<StoredChunk> => {
-      const release = await this.#places.acquire(signal);
+      const release = await places.acquire(signal);
       try {
         return await this.#pool.run(work, context, signal, release);
       } finally {
