@@ -23,9 +23,9 @@ export interface EncodeOptions {
 export type Packing = 'none' | 'zstd';
 
 /**
- * Memory for one chunk: fill `data`, encode, put; free for the next chunk when the put has taken its bytes (PutOptions.onTaken), or has settled. Data in a ChunkBuffer goes to
- * disk without another copy (2.5 times less CPU than through the page cache, docs/decisions/003-layout.md). Cannot be transferred
- * between threads.
+ * Memory for one chunk: fill `data`, encode, put; free for the next chunk when the put has taken its bytes (PutOptions.onTaken), or has
+ * settled. Data in a ChunkBuffer goes to disk without another copy (2.5 times less CPU than through the page cache,
+ * docs/decisions/003-layout.md). Cannot be transferred between threads.
  */
 export class ChunkBuffer {
   /** 4 MiB of guest bytes. */

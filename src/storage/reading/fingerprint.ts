@@ -16,8 +16,11 @@ function packageHere(): typeof xxhash | undefined {
   }
 }
 
-const found = packageHere();
-
 /** A positive integer below 2^53: bytes that were changed have the same one once in 2^53 times, by CRC-32 once in 2^32. */
-export const fingerprint: (bytes: Uint8Array) => number =
+export type Fingerprint = (bytes: Uint8Array) => number;
+
+/** @param found undefined where the package has no binary */
+export const fingerprintBy = (found: Pick<typeof xxhash, 'xxh64'> | undefined): Fingerprint =>
   found === undefined ? (bytes) => crc32(bytes) || 1 : (bytes) => Number(BigInt.asUintN(bits, found.xxh64(bytes))) || 1;
+
+export const fingerprint = fingerprintBy(packageHere());
