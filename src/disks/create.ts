@@ -8,7 +8,7 @@ import { fromHardwareGenerationMessage } from '../catalog/guest.mapper.ts';
 import { defaultHardwareGeneration, defaultOs, type HardwareGeneration, type Os } from '../catalog/guest.ts';
 import { findInCatalog } from '../catalog/find-in-catalog.ts';
 import { zones } from '../catalog/zones.ts';
-import { requireFolder } from '../folders/require-folder.ts';
+import { holdFolder } from '../folders/hold-folder.ts';
 import { authorize } from '../iam/authorize.ts';
 import type { Call, Method } from '../iam/call.ts';
 import { imageResource } from '../images/image-resource.ts';
@@ -33,7 +33,7 @@ export const createDisk =
     await authorize(call, 'compute.disks.create', { kind: 'resource-manager.folder', id: folderId });
     const wanted = parse(request);
     return operations.begin(call, async (em) => {
-      await requireFolder(em, folderId);
+      await holdFolder(em, folderId);
       const source = await takeSource(em, call, request.source);
       assertHolds(wanted.size, source.label, source.leastBytes);
       await assertNameFree(em, diskResource, folderId, name);

@@ -2,7 +2,7 @@
 // already stays as it is, so that a call can be repeated.
 import { MoveDiskMetadata, type MoveDiskRequest } from '../../generated/yandex/cloud/compute/v1/disk_service.ts';
 import type { Operation as OperationMessage } from '../../generated/yandex/cloud/operation/operation.ts';
-import { requireFolder } from '../folders/require-folder.ts';
+import { holdFolder } from '../folders/hold-folder.ts';
 import { authorize } from '../iam/authorize.ts';
 import type { Method } from '../iam/call.ts';
 import { pack } from '../operations/pack.ts';
@@ -25,8 +25,8 @@ export const moveDisk =
       const disk = await lockAuthorized(em, diskResource, found);
       assertReady('Disk', disk);
       const sourceFolderId = disk.folderId;
-      const source = await requireFolder(em, sourceFolderId);
-      const destination = await requireFolder(em, destinationFolderId);
+      const source = await holdFolder(em, sourceFolderId);
+      const destination = await holdFolder(em, destinationFolderId);
       if (destination.cloudId !== source.cloudId) {
         throw failedPrecondition(
           `Folder ${destination.id} is in cloud ${destination.cloudId}: disk ${disk.id} can be moved within cloud ${source.cloudId}`,

@@ -9,7 +9,7 @@ import type { Operation as OperationMessage } from '../../generated/yandex/cloud
 import { fromHardwareGenerationMessage, fromOsMessage } from '../catalog/guest.mapper.ts';
 import { defaultHardwareGeneration, defaultOs, type HardwareGeneration, type Os } from '../catalog/guest.ts';
 import { diskResource } from '../disks/disk-resource.ts';
-import { requireFolder } from '../folders/require-folder.ts';
+import { holdFolder } from '../folders/hold-folder.ts';
 import { authorize } from '../iam/authorize.ts';
 import type { Call, Method } from '../iam/call.ts';
 import type { NewOperation } from '../operations/operations.ts';
@@ -41,7 +41,7 @@ export const createImage =
     await authorize(call, 'compute.images.create', { kind: 'resource-manager.folder', id: request.folderId });
     const source = parseSource(request, parts);
     return parts.operations.begin(call, async (em) => {
-      const folder = await requireFolder(em, request.folderId);
+      const folder = await holdFolder(em, request.folderId);
       if (request.pooled) await reserve(em, pooledImagesQuota, folder.cloudId, 1);
       switch (source.$case) {
         case 'uri':

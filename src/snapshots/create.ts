@@ -7,7 +7,7 @@ import type { Operation as OperationMessage } from '../../generated/yandex/cloud
 import { fromHardwareGenerationMessage } from '../catalog/guest.mapper.ts';
 import type { Disk } from '../disks/disk.entity.ts';
 import { diskResource } from '../disks/disk-resource.ts';
-import { requireFolder } from '../folders/require-folder.ts';
+import { holdFolder } from '../folders/hold-folder.ts';
 import { authorize } from '../iam/authorize.ts';
 import type { Call, Method } from '../iam/call.ts';
 import { pack } from '../operations/pack.ts';
@@ -30,7 +30,7 @@ export const createSnapshot =
     await authorize(call, 'compute.snapshots.create', { kind: 'resource-manager.folder', id: folderId });
     const measured = await measureAhead(call, layers, request.diskId);
     return operations.begin(call, async (em) => {
-      await requireFolder(em, folderId);
+      await holdFolder(em, folderId);
       const disk = await lockSource(em, call, diskResource, request.diskId, LockMode.PESSIMISTIC_WRITE);
       await assertNoneUnderWay(em, disk);
       const settled = await contents.settledRoot(em, disk);
