@@ -9,6 +9,7 @@ import { openCertificates } from './certificates.ts';
 import type { Config } from './config.ts';
 import { openDatabase } from './database.ts';
 import { Admissions } from './gc/admission.ts';
+import { AccessControl } from './iam/access-control.ts';
 import { ensureAdminKey } from './iam/admin-key.ts';
 import { keepAdminToken } from './iam/admin-token.ts';
 import { TokenAuthority } from './iam/tokens.ts';
@@ -63,6 +64,7 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
   const { fork, ids } = database;
 
   const authority = undo.use(await TokenAuthority.open({ forkEm: fork, log }));
+  const access = new AccessControl({ fork });
   await ensureAdminKey(fork(), ids.serviceAccountId, file('admin-key.json'));
   undo.use(await keepAdminToken({ authority, serviceAccountId: ids.serviceAccountId, file: file('admin.token'), log }));
   signal.throwIfAborted();
@@ -102,12 +104,14 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
       [deleteJobs, 8, undefined],
     ] as [JobHandler[], number, string | undefined][]) {
       const listening = listenUrl === undefined ? {} : { listenUrl };
-      undo.use(new Runner({ fork, bell, handlers: jobHandlers, concurrency, log, metrics: jobMetrics, ...listening })).start();
+      undo
+        .use(new Runner({ fork, bell, access, handlers: jobHandlers, concurrency, log, metrics: jobMetrics, ...listening }))
+        .start();
     }
     const onError = (error: unknown): void => log.warn({ err: error }, 'old operations could not be removed');
     undo.use(untilDisposed((ended) => keepHistoryShort(fork, ended, { onError })));
   }
-  const blockParts = { config, ids, fork, storage, authority, certificates, bell, operations, jobMetrics, metrics, log };
+  const blockParts = { config, ids, fork, storage, authority, access, certificates, bell, operations, jobMetrics, metrics, log };
   const blockAccess =
     config.roles.has('nbd') || config.roles.has('worker')
       ? undo.use(await startBlockAccess({ ...blockParts, dataFolder: folder.path, databaseUrl: database.url }))
@@ -119,6 +123,7 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
       metrics,
       fork,
       authority,
+      access,
       operations,
       urlPolicy,
       certificates,

@@ -15,6 +15,7 @@ import type { Certificates } from './certificates.ts';
 import type { Config } from './config.ts';
 import { Admissions } from './gc/admission.ts';
 import type { BootstrapIds } from './iam/bootstrap.ts';
+import type { AccessRules } from './iam/access-control.ts';
 import type { TokenAuthority } from './iam/tokens.ts';
 import { type NbdServer, startNbdServer } from './nbd/server.ts';
 import { observeNbdServer } from './nbd/server-metrics.ts';
@@ -37,6 +38,7 @@ export interface BlockAccessParts {
   fork: () => EntityManager;
   storage: Storage;
   authority: TokenAuthority;
+  access: AccessRules;
   certificates: Certificates;
   bell: JobBell;
   operations: Operations;
@@ -60,7 +62,7 @@ const maxSocketPathBytes = 103;
 
 /** @throws StartError when an address cannot be listened on, or the authority of its clients cannot be read. */
 export async function startBlockAccess(parts: BlockAccessParts): Promise<BlockAccess> {
-  const { config, dataFolder, ids, fork, storage, bell, operations, log } = parts;
+  const { config, dataFolder, ids, fork, storage, access, bell, operations, log } = parts;
   const machineId = await readMachineId(path.join(dataFolder, 'machine-id'));
   // The processes that had them are dead: this one holds the folder's lock.
   await removeSessionsOfMachine(fork(), machineId);
@@ -69,7 +71,7 @@ export async function startBlockAccess(parts: BlockAccessParts): Promise<BlockAc
   const turns = new Turns();
   let settlement: Settlement | undefined;
   const attachments = undo.use(
-    new Attachments({ fork, storage, files, machineId, turns, log, onSealed: () => settlement?.soon() }),
+    new Attachments({ fork, access, storage, files, machineId, turns, log, onSealed: () => settlement?.soon() }),
   );
   const { isWriting } = attachments;
   const shared = { fork, files, machineId, isWriting, log, attachments, turns };
@@ -86,6 +88,7 @@ export async function startBlockAccess(parts: BlockAccessParts): Promise<BlockAc
   const runner = new Runner({
     fork,
     bell,
+    access,
     handlers: [handler],
     concurrency: commitsAtOnce,
     log,
@@ -111,7 +114,7 @@ export async function startBlockAccess(parts: BlockAccessParts): Promise<BlockAc
 }
 
 async function startServer(parts: BlockAccessParts, attachments: Attachments): Promise<NbdServer> {
-  const { config, dataFolder, ids, fork, authority, certificates, metrics, log } = parts;
+  const { config, dataFolder, ids, fork, access, authority, certificates, metrics, log } = parts;
   const { address, clientAuthorityFile } = config.nbd;
   const clientAuthority = await readAuthority(clientAuthorityFile);
   const credentials = ({ certificate, key }: Certificates['current']): NbdTlsCredentials => ({
@@ -127,7 +130,7 @@ async function startServer(parts: BlockAccessParts, attachments: Attachments): P
       ...(hasSocket ? [{ address: socket, tls: 'off' } as const] : []),
       { address, tls: clientAuthority === undefined ? 'off' : 'required' },
     ],
-    provider: exportProvider({ fork, attachments, keys: authority, adminId: ids.serviceAccountId }),
+    provider: exportProvider({ fork, access, attachments, keys: authority, adminId: ids.serviceAccountId }),
     tls: credentials(certificates.current),
     onError: (error) => log.error({ err: error }, 'an NBD export failed'),
     onOpened: ({ id, peer }) => log.info({ connection: id, peer: peer.remoteAddress }, 'an export was opened'),

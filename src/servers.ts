@@ -27,6 +27,7 @@ import { Disk } from './disks/disk.entity.ts';
 import { diskMethods } from './disks/methods.ts';
 import { apiEndpointMethods } from './endpoints/api-endpoint-methods.ts';
 import { cloudMethods, folderMethods } from './folders/methods.ts';
+import type { AccessRules } from './iam/access-control.ts';
 import { iamTokenMethods } from './iam/iam-token-service/iam-token-methods.ts';
 import type { TokenAuthority } from './iam/tokens.ts';
 import { startHttpServer } from './http/server.ts';
@@ -63,6 +64,7 @@ export interface ServerParts {
   metrics: Metrics;
   fork: () => EntityManager;
   authority: TokenAuthority;
+  access: AccessRules;
   operations: Operations;
   urlPolicy: UrlPolicy;
   contents: DiskContents;
@@ -132,6 +134,7 @@ export async function startServers(server: ServerParts): Promise<Servers> {
       return authority.remembered(token) ?? authority.verify(token);
     },
     forkEm: server.fork,
+    access: server.access,
     validator: createValidator(descriptors),
     log,
     metrics: createRequestMetrics(server.metrics, descriptors),

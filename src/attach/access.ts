@@ -1,5 +1,6 @@
 // Who may have what open: asked when a ticket is given, when an export is opened, and every few seconds while it is open.
 import type { EntityManager } from '@mikro-orm/postgresql';
+import type { AccessRules } from '../iam/access-control.ts';
 import { authorize } from '../iam/authorize.ts';
 import type { Subject } from '../iam/call.ts';
 import type { Resource } from '../iam/resource.ts';
@@ -17,19 +18,28 @@ export interface Access {
   mode: SessionMode;
 }
 
+/** Where it is read who may do what. */
+export interface AccessReader {
+  em: EntityManager;
+  rules: AccessRules;
+}
+
 /**
  * The resource, when the subject may open it now.
  * @throws DomainError NOT_FOUND, PERMISSION_DENIED, INVALID_ARGUMENT for a mode that its kind has not, FAILED_PRECONDITION unless it is
  *   READY, UNAUTHENTICATED when subject or token are not good any more.
  */
-export async function checkAccess(em: EntityManager, access: Access): Promise<Attachable> {
-  const [outcome] = await checkAccesses(em, [access]);
+export async function checkAccess({ em, rules }: AccessReader, access: Access): Promise<Attachable> {
+  const [outcome] = await checkAccesses({ em, rules }, [access]);
   if (outcome instanceof DomainError) throw outcome;
   return outcome!;
 }
 
 /** The same for many, in three statements: the resource, or why not. In their order. */
-export async function checkAccesses(em: EntityManager, accesses: readonly Access[]): Promise<(Attachable | DomainError)[]> {
+export async function checkAccesses(
+  { em, rules }: AccessReader,
+  accesses: readonly Access[],
+): Promise<(Attachable | DomainError)[]> {
   const ids = [...new Set(accesses.map(({ resourceId }) => resourceId))];
   const found = new Map((await findAttachables(em, ids)).map((attachable) => [attachable.id, attachable]));
   const active = await activeSubjects(em, accesses);
@@ -37,24 +47,26 @@ export async function checkAccesses(em: EntityManager, accesses: readonly Access
   const outcomes: (Attachable | DomainError)[] = [];
   for (const access of accesses) {
     const isGood = active.has(access.subject.id) && (access.tokenId === undefined || !revoked.has(access.tokenId));
-    outcomes.push(isGood ? await checkOne(em, access, found.get(access.resourceId)) : unauthenticated());
+    outcomes.push(isGood ? await checkOne({ em, rules }, access, found.get(access.resourceId)) : unauthenticated());
   }
   return outcomes;
 }
 
 async function checkOne(
-  em: EntityManager,
+  { em, rules }: AccessReader,
   access: Access,
   attachable: Attachable | undefined,
 ): Promise<Attachable | DomainError> {
   const { subject, resourceId, mode } = access;
-  if (attachable === undefined) return notFound('Disk, image or snapshot', resourceId);
+  const unknown = notFound('Disk, image or snapshot', resourceId);
+  if (attachable === undefined) return unknown;
   const { kind, id, folderId, status } = attachable;
   const resource: Resource = { kind: `compute.${kind}`, id, folderId };
   try {
-    await authorize({ subject, em }, permissionTo(kind, mode), resource);
+    await authorize({ subject, em, access: rules }, permissionTo(kind, mode), resource);
   } catch (error) {
-    if (error instanceof DomainError) return error;
+    // What may not be seen is told in the words for what is not there.
+    if (error instanceof DomainError) return error.code === 'NOT_FOUND' ? unknown : error;
     throw error;
   }
   if (mode === 'READ_WRITE' && kind !== 'disk') return invalidArgument('mode', `${describe(attachable)} can only be read`);

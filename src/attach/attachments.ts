@@ -4,6 +4,7 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type EntityManager, LockMode } from '@mikro-orm/postgresql';
 import { Disk } from '../disks/disk.entity.ts';
+import type { AccessRules } from '../iam/access-control.ts';
 import type { BlockDevice } from '../nbd/block-device.ts';
 import { DomainError, failedPrecondition, notFound } from '../platform/errors.ts';
 import type { Turns } from '../platform/turns.ts';
@@ -12,7 +13,7 @@ import { parsePageAddress } from '../storage/address.ts';
 import { openLayerView } from '../storage/layer-view.ts';
 import { createGeneration, type Generation, openSealedGeneration } from '../storage/overlay/generation.ts';
 import { openWritableOverlay } from '../storage/overlay/writable-overlay.ts';
-import { type Access, checkAccess, checkAccesses } from './access.ts';
+import { type Access, type AccessReader, checkAccess, checkAccesses } from './access.ts';
 import { DiskWriter } from './disk-writer.ts';
 import { type GenerationRow, generationsOf } from './generation-queries.ts';
 import { IndexBudget, type IndexBudgetBounds, OwnIndexes } from './index-budget.ts';
@@ -25,6 +26,7 @@ import { defaultWriterBounds, type WriterBounds } from './write-room.ts';
 import { WriterGenerations, type WriterGenerationsParts } from './writer-generations.ts';
 
 export interface AttachmentsParts extends WriterGenerationsParts {
+  access: AccessRules;
   /** One per process: openings and settlements of a disk, and removals of its files, run one after another. */
   turns: Turns;
   bounds?: Partial<WriterBounds>;
@@ -87,6 +89,10 @@ export class Attachments implements AsyncDisposable {
     return writer === undefined || writer.lease.id !== writerId || generation >= writer.openNumber;
   }
 
+  #reader(): AccessReader {
+    return { em: this.#parts.fork(), rules: this.#parts.access };
+  }
+
   get count(): number {
     return this.#leases.size;
   }
@@ -99,7 +105,7 @@ export class Attachments implements AsyncDisposable {
   async open(access: Access, peer: string, signal: AbortSignal): Promise<BlockDevice> {
     if (this.#leases.size >= maxSessions)
       throw new DomainError('RESOURCE_EXHAUSTED', `more than ${maxSessions} exports are open`);
-    const attachable = await checkAccess(this.#parts.fork(), access);
+    const attachable = await checkAccess(this.#reader(), access);
     return access.mode === 'READ_WRITE'
       ? this.#openNextWriter(access, peer, signal)
       : this.#openReader(access, attachable, peer, signal);
@@ -273,7 +279,7 @@ export class Attachments implements AsyncDisposable {
     const leases = [...this.#leases.values()].filter(({ ended }) => !ended.aborted);
     if (leases.length === 0) return true;
     const outcomes = await checkAccesses(
-      this.#parts.fork(),
+      this.#reader(),
       leases.map(({ access }) => access),
     );
     for (const [index, outcome] of outcomes.entries()) {

@@ -21,7 +21,7 @@ export const createTicket =
     const [found] = await findAttachables(call.em, [resourceId]);
     const mode: SessionMode = parseMode(asked) ?? (found?.kind === 'disk' ? 'READ_WRITE' : 'READ_ONLY');
     const access: Access = { subject, tokenId: authority.tokenIdOf(subject), resourceId, mode };
-    await checkAccess(call.em, access);
+    await checkAccess({ em: call.em, rules: call.access }, access);
     const expiresAt = Math.floor(Date.now() / 1000) + lifetimeSeconds;
     const ticket = writeTicket({ ...access, expiresAt }, authority);
     return { ticket, uris: uris(ticket), expiresAt: new Date(expiresAt * 1000), mode: toModeMessage(mode) };

@@ -8,6 +8,7 @@ import type { EntityManager } from '@mikro-orm/postgresql';
 import { type ExportInfo, type ExportProvider, ExportRefused, type NbdPeer } from '../nbd/export-provider.ts';
 import { DomainError, TransientError } from '../platform/errors.ts';
 import { isTransientDatabaseError } from '../db/database-error.ts';
+import type { AccessRules } from '../iam/access-control.ts';
 import type { Subject } from '../iam/call.ts';
 import { type Access, checkAccess, checkAccesses } from './access.ts';
 import type { SessionMode } from './attach-session.entity.ts';
@@ -18,6 +19,7 @@ import { isTicket, readTicket, type TicketKeys } from './ticket.ts';
 
 export interface ExportProviderParts {
   fork: () => EntityManager;
+  access: AccessRules;
   attachments: Attachments;
   keys: TicketKeys;
   /** Whom clients on the Unix socket are. */
@@ -32,13 +34,13 @@ export const exportProvider = (parts: ExportProviderParts): ExportProvider => ({
   info: (name, peer) =>
     told(async () => {
       const access = await resolve(parts, name, peer);
-      return toInfo(name, await checkAccess(parts.fork(), access), access.mode);
+      return toInfo(name, await checkAccess({ em: parts.fork(), rules: parts.access }, access), access.mode);
     }),
   open: (name, peer, signal) =>
     told(async () => parts.attachments.open(await resolve(parts, name, peer), describePeer(peer), signal)),
 });
 
-async function list({ fork, adminId }: ExportProviderParts, peer: NbdPeer): Promise<ExportInfo[]> {
+async function list({ fork, access, adminId }: ExportProviderParts, peer: NbdPeer): Promise<ExportInfo[]> {
   const subject = subjectOf(peer, adminId);
   // Tickets are not listed: who has one knows it.
   if (subject === undefined) return [];
@@ -46,7 +48,7 @@ async function list({ fork, adminId }: ExportProviderParts, peer: NbdPeer): Prom
   const candidates = await listAttachables(em);
   const modes = candidates.map(({ kind }): SessionMode => (kind === 'disk' ? 'READ_WRITE' : 'READ_ONLY'));
   const outcomes = await checkAccesses(
-    em,
+    { em, rules: access },
     candidates.map(({ id }, index) => ({ subject, tokenId: undefined, resourceId: id, mode: modes[index]! })),
   );
   return outcomes.flatMap((outcome, index) =>

@@ -204,6 +204,7 @@ export class Settlement implements AsyncDisposable {
         folderId: disk?.folderId ?? '',
         // Its own: clients list the operations of the disk, and did not ask for this one.
         resourceId: `commit/${diskId}`,
+        resourceKind: 'compute.disk',
         description: 'Commit disk',
         metadata: packedEmpty,
         job: { kind, payload },

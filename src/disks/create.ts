@@ -57,6 +57,7 @@ export const createDisk =
       return {
         folderId,
         resourceId: disk.id,
+        resourceKind: diskResource.kind,
         description: describeOperation('Create', diskResource),
         metadata: pack(CreateDiskMetadata, { diskId: disk.id }),
         response: packDisk(disk),

@@ -2,12 +2,12 @@ import type { ListDisksRequest, ListDisksResponse } from '../../generated/yandex
 import { diskTypes } from '../catalog/disk-types.ts';
 import { zoneIds } from '../catalog/zones.ts';
 import { type ListDefinition, listPage } from '../db/listing/list-page.ts';
-import { requireFolder } from '../folders/require-folder.ts';
-import { authorize } from '../iam/authorize.ts';
 import type { Method } from '../iam/call.ts';
 import { resourceStatuses } from '../resources/status.ts';
+import { visibleIn } from '../resources/visible.ts';
 import { Disk } from './disk.entity.ts';
 import { toDiskMessage } from './disk.mapper.ts';
+import { diskResource } from './disk-resource.ts';
 
 const disks: ListDefinition<Disk> = {
   method: 'yandex.cloud.compute.v1.DiskService/List',
@@ -29,8 +29,7 @@ const disks: ListDefinition<Disk> = {
 
 export const listDisks = (): Method<ListDisksRequest, ListDisksResponse> => async (request, call) => {
   const { folderId } = request;
-  await authorize(call, 'compute.disks.list', { kind: 'resource-manager.folder', id: folderId });
-  await requireFolder(call.em, folderId);
-  const page = await listPage(call.em, disks, { ...request, scope: { folderId } });
+  const visible = await visibleIn(call, diskResource, 'list', folderId);
+  const page = await listPage(call.em, disks, { ...request, scope: { folderId }, visible });
   return { disks: page.items.map(toDiskMessage), nextPageToken: page.nextPageToken };
 };

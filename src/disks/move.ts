@@ -39,6 +39,7 @@ export const moveDisk =
       return {
         folderId: disk.folderId,
         resourceId: disk.id,
+        resourceKind: diskResource.kind,
         description: describeOperation('Move', diskResource),
         metadata: pack(MoveDiskMetadata, { diskId: disk.id, sourceFolderId, destinationFolderId }),
         response: packDisk(disk),

@@ -32,6 +32,7 @@ export const relocateDisk =
       return {
         folderId: disk.folderId,
         resourceId: disk.id,
+        resourceKind: diskResource.kind,
         description: describeOperation('Relocate', diskResource),
         metadata: pack(RelocateDiskMetadata, { diskId: disk.id, sourceZoneId, destinationZoneId: zone.id }),
         response: packDisk(disk),

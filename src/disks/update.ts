@@ -43,6 +43,7 @@ export const updateDisk =
       return {
         folderId: disk.folderId,
         resourceId: disk.id,
+        resourceKind: diskResource.kind,
         description: describeOperation('Update', diskResource),
         metadata: pack(UpdateDiskMetadata, { diskId: disk.id }),
         response: packDisk(disk),

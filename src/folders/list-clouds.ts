@@ -3,6 +3,7 @@ import { type ListDefinition, listPage } from '../db/listing/list-page.ts';
 import { authenticated } from '../iam/authorize.ts';
 import type { Method } from '../iam/call.ts';
 import { Cloud } from '../iam/hierarchy/cloud.entity.ts';
+import { sharedWith } from '../iam/shared-with.ts';
 import { toCloudMessage } from './cloud.mapper.ts';
 
 const clouds: ListDefinition<Cloud> = {
@@ -11,11 +12,11 @@ const clouds: ListDefinition<Cloud> = {
   fields: { name: { type: 'text' } },
 };
 
-/** Clouds have no parent whose roles could allow the list: every authenticated caller may ask. */
+/** Clouds have no parent whose roles could allow the list: every authenticated caller may ask, and sees those on which he has a role. */
 export const listClouds: Method<ListCloudsRequest, ListCloudsResponse> = async (request, call) => {
   const { organizationId, pageSize, pageToken, filter } = request;
-  authenticated(call);
+  const visible = sharedWith<Cloud>(authenticated(call), 'resource-manager.clouds.get', 'resource-manager.cloud');
   const scope = organizationId === '' ? {} : { organizationId };
-  const page = await listPage(call.em, clouds, { scope, pageSize, pageToken, filter });
+  const page = await listPage(call.em, clouds, { scope, visible, pageSize, pageToken, filter });
   return { clouds: page.items.map(toCloudMessage), nextPageToken: page.nextPageToken };
 };

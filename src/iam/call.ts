@@ -1,10 +1,21 @@
 import type { EntityManager } from '@mikro-orm/postgresql';
+import type { AccessRules } from './access-control.ts';
+import type { Permission } from './permissions.ts';
+import type { Resource } from './resource.ts';
 
 /** Who calls: echoed as Operation.created_by, matched with access bindings. Source: access.proto Subject. */
 export interface Subject {
   id: string;
   /** `userAccount`, `serviceAccount`, `federatedUser` or `system`. */
   type: string;
+  /** System groups that it belongs to, `group:organization:<id>:users`; of users alone. */
+  groups?: readonly string[];
+}
+
+/** What a call was allowed: a job that goes on with its work asks for all of it again. */
+export interface Grant {
+  permission: Permission;
+  resource: Resource;
 }
 
 /** One call, as every method sees it. Made by transport/implement.ts. */
@@ -14,6 +25,9 @@ export interface Call {
   readonly requestId: string;
   /** `undefined` only in methods that are declared open to everybody. */
   readonly subject: Subject | undefined;
+  readonly access: AccessRules;
+  /** What it was allowed so far; authorize() adds to it. */
+  readonly grants: Grant[];
   /** A fork of its own, made when first asked for: one identity map for this call. */
   readonly em: EntityManager;
   /** Aborts when the client goes away or its deadline passes, and when the server stops before a stream or a slow call has ended. */

@@ -152,9 +152,12 @@ async function insert(
   });
 }
 
-const newOperation = (image: Image): Pick<NewOperation, 'folderId' | 'resourceId' | 'description' | 'metadata'> => ({
+const newOperation = (
+  image: Image,
+): Pick<NewOperation, 'folderId' | 'resourceId' | 'resourceKind' | 'description' | 'metadata'> => ({
   folderId: image.folderId,
   resourceId: image.id,
+  resourceKind: imageResource.kind,
   description: describeOperation('Create', imageResource),
   metadata: pack(CreateImageMetadata, { imageId: image.id }),
 });

@@ -1,20 +1,21 @@
 import type { Image as ImageMessage } from '../../generated/yandex/cloud/compute/v1/image.ts';
 import type { GetImageLatestByFamilyRequest } from '../../generated/yandex/cloud/compute/v1/image_service.ts';
-import { authorize } from '../iam/authorize.ts';
 import type { Method } from '../iam/call.ts';
 import { DomainError, invalidArgument } from '../platform/errors.ts';
+import { visibleIn } from '../resources/visible.ts';
 import { Image } from './image.entity.ts';
 import { toImageMessage } from './image.mapper.ts';
+import { imageResource } from './image-resource.ts';
 
 /** The newest READY image of a family in one folder. Only READY counts, so that what is answered can be used at once. */
 export const getLatestImageByFamily =
   (): Method<GetImageLatestByFamilyRequest, ImageMessage> =>
   async ({ folderId, family }, call) => {
     if (family === '') throw invalidArgument('family', 'must not be empty');
-    await authorize(call, 'compute.images.get', { kind: 'resource-manager.folder', id: folderId });
+    const visible = await visibleIn(call, imageResource, 'get', folderId);
     const image = await call.em.findOne(
       Image,
-      { folderId, family, status: 'READY' },
+      { $and: [{ folderId, family, status: 'READY' }, visible ?? {}] },
       { orderBy: { createdAt: 'desc', id: 'desc' } },
     );
     if (image === null) throw new DomainError('NOT_FOUND', `Folder ${folderId} has no READY image of family "${family}"`);

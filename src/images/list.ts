@@ -1,11 +1,11 @@
 import { type ListImagesRequest, type ListImagesResponse } from '../../generated/yandex/cloud/compute/v1/image_service.ts';
 import { type ListDefinition, listPage } from '../db/listing/list-page.ts';
-import { authorize } from '../iam/authorize.ts';
 import type { Method } from '../iam/call.ts';
-import { requireFolder } from '../folders/require-folder.ts';
 import { resourceStatuses } from '../resources/status.ts';
+import { visibleIn } from '../resources/visible.ts';
 import { Image } from './image.entity.ts';
 import { toImageMessage } from './image.mapper.ts';
+import { imageResource } from './image-resource.ts';
 
 const images: ListDefinition<Image> = {
   method: 'yandex.cloud.compute.v1.ImageService/List',
@@ -25,8 +25,7 @@ const images: ListDefinition<Image> = {
 
 export const listImages = (): Method<ListImagesRequest, ListImagesResponse> => async (request, call) => {
   const { folderId } = request;
-  await authorize(call, 'compute.images.list', { kind: 'resource-manager.folder', id: folderId });
-  await requireFolder(call.em, folderId);
-  const page = await listPage(call.em, images, { ...request, scope: { folderId } });
+  const visible = await visibleIn(call, imageResource, 'list', folderId);
+  const page = await listPage(call.em, images, { ...request, scope: { folderId }, visible });
   return { images: page.items.map(toImageMessage), nextPageToken: page.nextPageToken };
 };

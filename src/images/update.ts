@@ -31,6 +31,7 @@ export const updateImage =
       return {
         folderId: image.folderId,
         resourceId: image.id,
+        resourceKind: imageResource.kind,
         description: describeOperation('Update', imageResource),
         metadata: pack(UpdateImageMetadata, { imageId: image.id }),
         response: packImage(image),

@@ -3,6 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { isTransientDatabaseError } from '../db/database-error.ts';
 import { type AbortCause, JobAborted, LeaseLost, type ProgressReport, type RunningJob } from './job-handler.ts';
 import { type ClaimedJob, storeCheckpoint } from './job-queries.ts';
+import type { JobAuthority } from './job.entity.ts';
 import { ProgressMeter } from './progress-meter.ts';
 import type { RunnerContext } from './runner-parts.ts';
 
@@ -18,6 +19,8 @@ export class HeldJob implements RunningJob {
   readonly startedAtMs = performance.now();
   readonly meter = new ProgressMeter();
   readonly lastError: string | null;
+  /** Null: it is run whatever anybody may do. */
+  readonly authority: JobAuthority | null;
   checkpoint: unknown;
   stalledAttempts: number;
   /** Its operation is being ended: progress is no longer written. */
@@ -39,6 +42,7 @@ export class HeldJob implements RunningJob {
     this.checkpoint = claimed.checkpoint ?? undefined;
     this.stalledAttempts = claimed.stalledAttempts;
     this.lastError = claimed.lastError;
+    this.authority = claimed.authority;
     this.cancelRequested = claimed.cancelRequested;
     this.#context = context;
     this.leasedAt(claimedAtMs);

@@ -4,6 +4,7 @@
 // - Rows are locked in one order: what the handler changes, then the job, then the operation. Renewals skip rows that are locked.
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { query } from '../db/bound-query.ts';
+import type { JobAuthority } from './job.entity.ts';
 
 /** One claim of a job. */
 export interface Fence {
@@ -18,6 +19,7 @@ export interface ClaimedJob extends Fence {
   stalledAttempts: number;
   cancelRequested: boolean;
   lastError: string | null;
+  authority: JobAuthority | null;
   /** How long it was due, ms. */
   waitedMs: number;
 }
@@ -57,6 +59,7 @@ export const claimJobs = (em: EntityManager, options: ClaimOptions): Promise<Cla
      from due where jobs.operation_id = due.operation_id
      returning jobs.operation_id as "operationId", jobs.kind, jobs.payload, jobs.checkpoint, jobs.attempt,
                jobs.stalled_attempts as "stalledAttempts", jobs.cancel_requested as "cancelRequested", jobs.last_error as "lastError",
+               jobs.authority,
                (extract(epoch from now() - jobs.run_at) * 1000)::float8 as "waitedMs"`,
     [options.kinds, options.except, options.limit, options.leaseMs, options.owner],
   );
@@ -178,14 +181,22 @@ export interface NewJob {
   payload: unknown;
   pinnedRoots: readonly string[];
   afterOperationId: string | undefined;
+  authority: JobAuthority | undefined;
 }
 
 export const insertJob = (em: EntityManager, job: NewJob): Promise<unknown> =>
   query(
     em,
-    `insert into jobs (operation_id, kind, payload, pinned_roots, after_operation_id, run_at)
-     values ($1, $2, $3::jsonb, $4::text[], $5, date_trunc('milliseconds', now()))`,
-    [job.operationId, job.kind, JSON.stringify(job.payload), job.pinnedRoots, job.afterOperationId ?? null],
+    `insert into jobs (operation_id, kind, payload, pinned_roots, after_operation_id, authority, run_at)
+     values ($1, $2, $3::jsonb, $4::text[], $5, $6::jsonb, date_trunc('milliseconds', now()))`,
+    [
+      job.operationId,
+      job.kind,
+      JSON.stringify(job.payload),
+      job.pinnedRoots,
+      job.afterOperationId ?? null,
+      job.authority === undefined ? null : JSON.stringify(job.authority),
+    ],
   );
 
 /** Flags the jobs of `operationIds`. Those that nobody works on are due at once, before all others; they end without being run. */

@@ -4,6 +4,13 @@
 // (signed URLs): it is never logged, and is deleted with the row.
 import { defineEntity, p } from '@mikro-orm/core';
 import { instant, text } from '../db/columns.ts';
+import type { Grant, Subject } from '../iam/call.ts';
+
+/** Who ordered a job, and what he was allowed then. */
+export interface JobAuthority {
+  subject: Subject;
+  grants: Grant[];
+}
 
 const JobSchema = defineEntity({
   name: 'Job',
@@ -29,6 +36,8 @@ const JobSchema = defineEntity({
     cancelRequested: p.boolean().default(false),
     /** Not claimed while that operation's job exists. */
     afterOperationId: text().nullable(),
+    /** What the call that ordered it was allowed, and who made it: asked again before every attempt. Null: nobody's work, or unconditional. */
+    authority: p.json<JobAuthority>().nullable(),
     /** Why the last attempt failed, fit for the caller to read. */
     lastError: text().nullable(),
   },

@@ -2,9 +2,10 @@
 import type { CancelOperationRequest, GetOperationRequest } from '../../generated/yandex/cloud/operation/operation_service.ts';
 import type { Method } from '../iam/call.ts';
 import { notFound } from '../platform/errors.ts';
+import { authorizeOperation } from './authorize-operation.ts';
 import type { Operation } from './operation.entity.ts';
 import { type OperationMessage, toOperationMessage } from './operation.mapper.ts';
-import { authorizeOperation, type Operations } from './operations.ts';
+import type { Operations } from './operations.ts';
 
 export interface OperationServiceParts {
   operations: Operations;
@@ -24,7 +25,7 @@ const getOperation =
   ({ findOperation }: OperationServiceParts): Method<GetOperationRequest, OperationMessage> =>
   async ({ operationId }, call) => {
     const operation = await requireOperation(findOperation, operationId);
-    await authorizeOperation(call, 'compute.operations.get', operation);
+    await authorizeOperation(call, 'get', operation);
     if (!operation.done) call.setHeader('x-operation-poll-interval', String(pollIntervalSeconds));
     return toOperationMessage(operation);
   };
@@ -33,7 +34,7 @@ const cancelOperation =
   ({ operations, findOperation }: OperationServiceParts): Method<CancelOperationRequest, OperationMessage> =>
   async ({ operationId }, call) => {
     const operation = await requireOperation(findOperation, operationId);
-    await authorizeOperation(call, 'compute.operations.cancel', operation);
+    await authorizeOperation(call, 'cancel', operation);
     return operations.cancel(call, operation);
   };
 

@@ -1,6 +1,7 @@
 // An operation as clients see it: what a call started, and how it ended. Its job, while there is one, is a row of its own.
 import { defineEntity, p, Uint8ArrayType } from '@mikro-orm/core';
 import { instant, int8, text } from '../db/columns.ts';
+import type { ResourceKind } from '../iam/resource.ts';
 
 const bytes = () => p.type(Uint8ArrayType).$type<Uint8Array>();
 
@@ -12,6 +13,8 @@ const OperationSchema = defineEntity({
     folderId: text(),
     /** What it is about; lists of a resource's operations go by it, after the resource has gone as well. */
     resourceId: text(),
+    /** The kind of that resource: who may see it decides who may see the operation. */
+    resourceKind: text().$type<ResourceKind>(),
     description: text(),
     createdAt: instant(),
     /** Id of the subject that started it. */

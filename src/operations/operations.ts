@@ -2,12 +2,14 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { isTransientDatabaseError } from '../db/database-error.ts';
-import { authorize } from '../iam/authorize.ts';
 import type { Call, Method } from '../iam/call.ts';
+import type { ResourceKind } from '../iam/resource.ts';
 import { failedPrecondition, TransientError, unauthenticated } from '../platform/errors.ts';
 import { newId } from '../platform/ids.ts';
 import { findRepeated, hashRequest, redirectKey, type RepeatableCall, takeKey } from './idempotency.ts';
+import { authorizeOperation } from './authorize-operation.ts';
 import type { JobBell } from './job-bell.ts';
+import type { JobAuthority } from './job.entity.ts';
 import { flagJobs, insertJob } from './job-queries.ts';
 import { flagOperations, unfinishedOperations } from './operation-queries.ts';
 import { Operation } from './operation.entity.ts';
@@ -15,8 +17,10 @@ import { type OperationMessage, toOperationMessage } from './operation.mapper.ts
 import type { PackedMessage } from './pack.ts';
 
 interface OperationAbout {
+  /** Of a folder the folder itself; of a cloud empty. */
   folderId: string;
   resourceId: string;
+  resourceKind: ResourceKind;
   /** `Create image`; at most 256 characters. */
   description: string;
   metadata: PackedMessage;
@@ -32,6 +36,8 @@ export interface JobOrder {
   payload: unknown;
   /** Roots of layers that garbage collection must keep for the job. */
   pinnedRoots?: readonly string[];
+  /** It runs to its end whatever its caller may do by then. Default: what the call was allowed is asked again before every attempt. */
+  unconditional?: boolean;
 }
 
 /** What a method's transaction makes: work for a runner, or an operation that is done from the first moment. */
@@ -98,7 +104,7 @@ export class Operations {
   }
 
   async #begin(
-    call: Pick<Call, 'em'>,
+    call: Pick<Call, 'em'> & Partial<Pick<Call, 'subject' | 'grants'>>,
     createdBy: string,
     repeatable: RepeatableCall | undefined,
     work: Work,
@@ -123,7 +129,13 @@ export class Operations {
         aftermath.hasJob = true;
         // Work that follows a cancelled job must not hold a runner's place while that job ends.
         const afterOperationId = aftermath.cancelled[0];
-        await insertJob(em, { operationId: id, pinnedRoots: [], ...made.job, afterOperationId });
+        await insertJob(em, {
+          operationId: id,
+          pinnedRoots: [],
+          ...made.job,
+          afterOperationId,
+          authority: authorityOf(call, made.job),
+        });
       }
       return created;
     });
@@ -151,7 +163,7 @@ export class Operations {
     if (repeatable === undefined) return undefined;
     const earlier = await findRepeated(call.em.fork(), repeatable);
     if (earlier === undefined) return undefined;
-    await authorizeOperation(call, 'compute.operations.get', earlier);
+    await authorizeOperation(call, 'get', earlier);
     return toOperationMessage(earlier);
   }
 
@@ -253,6 +265,7 @@ function newRow(id: string, createdBy: string, made: NewOperation) {
     createdBy,
     folderId: made.folderId,
     resourceId: made.resourceId,
+    resourceKind: made.resourceKind,
     description: made.description,
     createdAt: now,
     modifiedAt: now,
@@ -271,9 +284,11 @@ function newRow(id: string, createdBy: string, made: NewOperation) {
   };
 }
 
-/** May the caller see or stop this operation? @throws DomainError PERMISSION_DENIED. */
-export const authorizeOperation = (
-  call: Call,
-  permission: 'compute.operations.get' | 'compute.operations.cancel',
-  { id, folderId }: Operation,
-) => authorize(call, permission, { kind: 'compute.operation', id, folderId });
+/** Each of the grants once: an attempt of a transaction that failed has left its own behind. */
+function authorityOf(
+  { subject, grants = [] }: Partial<Pick<Call, 'subject' | 'grants'>>,
+  job: JobOrder,
+): JobAuthority | undefined {
+  if (subject === undefined || job.unconditional === true) return undefined;
+  return { subject, grants: [...new Map(grants.map((grant) => [JSON.stringify(grant), grant])).values()] };
+}

@@ -3,9 +3,9 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { GetProgressRequest } from '../../generated/obraz/v1/progress.ts';
 import type { Method, StreamMethod } from '../iam/call.ts';
 import { DomainError } from '../platform/errors.ts';
+import { authorizeOperation } from './authorize-operation.ts';
 import { type ProgressMessage, toProgressMessage } from './operation.mapper.ts';
 import { type OperationServiceParts, requireOperation } from './operation-service.ts';
-import { authorizeOperation } from './operations.ts';
 
 export interface ProgressServiceParts extends Pick<OperationServiceParts, 'findOperation'> {
   /** Streams at once; further ones are refused with RESOURCE_EXHAUSTED. Default 1,000. */
@@ -22,7 +22,7 @@ const getProgress =
   ({ findOperation }: ProgressServiceParts): Method<GetProgressRequest, ProgressMessage> =>
   async ({ operationId }, call) => {
     const operation = await requireOperation(findOperation, operationId);
-    await authorizeOperation(call, 'compute.operations.get', operation);
+    await authorizeOperation(call, 'get', operation);
     return toProgressMessage(operation);
   };
 
@@ -42,7 +42,7 @@ function watchProgress({
       while (!call.signal.aborted) {
         const operation = await requireOperation(findOperation, operationId);
         // Each time: who loses the right to see it sees no more of it.
-        await authorizeOperation(call, 'compute.operations.get', operation);
+        await authorizeOperation(call, 'get', operation);
         const now = toProgressMessage(operation);
         if (shown === undefined || isNews(now, shown)) yield (shown = now);
         if (now.done) return;

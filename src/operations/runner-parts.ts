@@ -1,5 +1,6 @@
 // What a runner is made of, and its bounds.
 import type { EntityManager } from '@mikro-orm/postgresql';
+import type { AccessRules } from '../iam/access-control.ts';
 import type { JobBell } from './job-bell.ts';
 import type { JobHandler } from './job-handler.ts';
 
@@ -61,6 +62,8 @@ export interface RunnerParts {
   /** An EntityManager outside of any transaction, fresh. */
   fork: () => EntityManager;
   bell: JobBell;
+  /** Asked before every attempt for what the call that ordered the job was allowed. */
+  access: AccessRules;
   handlers: readonly JobHandler[];
   /** Jobs that run at once in this process. */
   concurrency: number;
@@ -75,6 +78,7 @@ export interface RunnerParts {
 export interface RunnerContext {
   readonly fork: () => EntityManager;
   readonly bell: JobBell;
+  readonly access: AccessRules;
   readonly log: JobLog;
   readonly bounds: RunnerBounds;
 }

@@ -36,7 +36,7 @@ export class Runner implements AsyncDisposable {
   constructor(parts: RunnerParts) {
     this.#parts = parts;
     const bounds = { ...defaultBounds, ...parts.bounds };
-    this.#context = { fork: parts.fork, bell: parts.bell, log: parts.log, bounds };
+    this.#context = { fork: parts.fork, bell: parts.bell, access: parts.access, log: parts.log, bounds };
     this.#handlers = new Map(parts.handlers.map((handler) => [handler.kind, handler]));
     this.#keeper = new LeaseKeeper(this.#context, this.#held);
   }

@@ -1,6 +1,7 @@
 // How an attempt ends. Every way out is one fenced transaction or statement; when the fence fails nothing has happened, and another
 // attempt carries on.
 import { isTransientDatabaseError } from '../db/database-error.ts';
+import { assertStillGranted } from '../iam/authorize.ts';
 import { DomainError, TransientError } from '../platform/errors.ts';
 import type { HeldJob } from './held-job.ts';
 import { type Effect, type JobHandler, LeaseLost } from './job-handler.ts';
@@ -23,6 +24,7 @@ export async function carryOut(job: HeldJob, handler: JobHandler, context: Runne
   const givenUp = exhaustion(job, context);
   if (givenUp !== undefined) return fail(job, handler, context, givenUp);
   try {
+    if (job.authority !== null) await assertStillGranted(context.access, job.authority.subject, job.authority.grants);
     const effect = await handler.run(job);
     return await succeed(job, effect, context);
   } catch (error) {

@@ -77,11 +77,20 @@ async function change<Entity extends StoredResource, Parsed>(
   const resource = resourceOf(type, found);
   await authorize(call, order.permission, resource);
   const parsed = order.parse();
-  return operations.begin(call, async (em) => {
+  const operation = await operations.begin(call, async (em) => {
     assertReady(type.noun, await lockAuthorized(em, type, found));
     const effective = await order.apply(em, resource, parsed);
     const response = pack(AccessBindingsOperationResult, toBindingsResult(effective));
     const { folderId, id } = resource;
-    return { folderId, resourceId: id, description: order.description, metadata: order.metadata, response };
+    return {
+      folderId,
+      resourceId: id,
+      resourceKind: type.kind,
+      description: order.description,
+      metadata: order.metadata,
+      response,
+    };
   });
+  call.access.forget();
+  return operation;
 }

@@ -33,7 +33,7 @@ export async function deleteResource<Entity extends StoredResource>(
     const row = await lockAuthorized(em, type, found);
     const running = await operations.running(em, id, description);
     if (running !== undefined) return running;
-    const operation = { folderId: row.folderId, resourceId: id, description, metadata };
+    const operation = { folderId: row.folderId, resourceId: id, resourceKind: type.kind, description, metadata };
     if (row.status !== 'READY') {
       if (row.status === 'CREATING') {
         changeStatus(type.noun, row, 'DELETING');
@@ -41,7 +41,7 @@ export async function deleteResource<Entity extends StoredResource>(
       }
       // One that is DELETING with nothing running was left by a delete that failed: this one tries again.
       const payload: DeletePayload = { id };
-      return { ...operation, job: { kind: deleteJobKind(type), payload } };
+      return { ...operation, job: { kind: deleteJobKind(type), payload, unconditional: true } };
     }
     await beforeRemoval?.(em, row);
     await removeBindings(em, resource);

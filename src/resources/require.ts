@@ -2,7 +2,7 @@
 // other.
 import { type FilterQuery, LockMode } from '@mikro-orm/core';
 import type { EntityManager } from '@mikro-orm/postgresql';
-import { authorize } from '../iam/authorize.ts';
+import { authorizeIn } from '../iam/authorize.ts';
 import type { Call } from '../iam/call.ts';
 import { DomainError, notFound } from '../platform/errors.ts';
 import { resourceOf, type ResourceType, type StoredResource } from './resource-type.ts';
@@ -50,7 +50,7 @@ export async function lockSource<Entity extends StoredResource>(
   lockMode = LockMode.PESSIMISTIC_READ,
 ): Promise<Entity> {
   const source = await find(em, type, id, lockMode);
-  await authorize(call, `${type.permissions}.use`, resourceOf(type, source));
+  await authorizeIn(em, call, `${type.permissions}.use`, resourceOf(type, source));
   assertReady(type.noun, source);
   return source;
 }

@@ -55,6 +55,7 @@ export const createSnapshot =
       const operation = {
         folderId,
         resourceId: snapshot.id,
+        resourceKind: snapshotResource.kind,
         description: describeOperation('Create', snapshotResource),
         metadata: pack(CreateSnapshotMetadata, { snapshotId: snapshot.id, diskId: disk.id }),
       };

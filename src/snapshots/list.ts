@@ -1,11 +1,11 @@
 import type { ListSnapshotsRequest, ListSnapshotsResponse } from '../../generated/yandex/cloud/compute/v1/snapshot_service.ts';
 import { type ListDefinition, listPage } from '../db/listing/list-page.ts';
-import { requireFolder } from '../folders/require-folder.ts';
-import { authorize } from '../iam/authorize.ts';
 import type { Method } from '../iam/call.ts';
 import { resourceStatuses } from '../resources/status.ts';
+import { visibleIn } from '../resources/visible.ts';
 import { Snapshot } from './snapshot.entity.ts';
 import { toSnapshotMessage } from './snapshot.mapper.ts';
+import { snapshotResource } from './snapshot-resource.ts';
 
 const snapshots: ListDefinition<Snapshot> = {
   method: 'yandex.cloud.compute.v1.SnapshotService/List',
@@ -24,8 +24,7 @@ const snapshots: ListDefinition<Snapshot> = {
 
 export const listSnapshots = (): Method<ListSnapshotsRequest, ListSnapshotsResponse> => async (request, call) => {
   const { folderId } = request;
-  await authorize(call, 'compute.snapshots.list', { kind: 'resource-manager.folder', id: folderId });
-  await requireFolder(call.em, folderId);
-  const page = await listPage(call.em, snapshots, { ...request, scope: { folderId } });
+  const visible = await visibleIn(call, snapshotResource, 'list', folderId);
+  const page = await listPage(call.em, snapshots, { ...request, scope: { folderId }, visible });
   return { snapshots: page.items.map(toSnapshotMessage), nextPageToken: page.nextPageToken };
 };

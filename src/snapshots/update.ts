@@ -27,6 +27,7 @@ export const updateSnapshot =
       return {
         folderId: snapshot.folderId,
         resourceId: snapshot.id,
+        resourceKind: snapshotResource.kind,
         description: describeOperation('Update', snapshotResource),
         metadata: pack(UpdateSnapshotMetadata, { snapshotId: snapshot.id }),
         response: packSnapshot(snapshot),

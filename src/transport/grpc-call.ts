@@ -1,7 +1,8 @@
 // One call from its first byte to its line in the log: what a method sees of it (Call), and how it ends.
 import type { ServerWritableStream, ServerUnaryCall } from '@grpc/grpc-js';
 import type { EntityManager } from '@mikro-orm/postgresql';
-import type { Call, Subject } from '../iam/call.ts';
+import type { AccessRules } from '../iam/access-control.ts';
+import type { Call, Grant, Subject } from '../iam/call.ts';
 import { DomainError } from '../platform/errors.ts';
 import type { Log } from '../platform/log.ts';
 import { maskSecrets } from '../platform/log.ts';
@@ -20,6 +21,7 @@ export interface CallContext {
   secure: boolean;
   log: Log;
   forkEm: () => EntityManager;
+  access: AccessRules;
   metrics: MethodMetrics;
   serializeRequest: (request: object) => Uint8Array;
 }
@@ -33,6 +35,8 @@ export class GrpcCall implements Call {
   readonly method: string;
   readonly requestId: string;
   readonly secure: boolean;
+  readonly access: AccessRules;
+  readonly grants: Grant[] = [];
   subject: Subject | undefined;
   idempotencyKey: string | undefined;
   /** Set when it has been decoded and checked. */
@@ -54,6 +58,7 @@ export class GrpcCall implements Call {
     context.metrics.started();
     this.method = context.method;
     this.secure = context.secure;
+    this.access = context.access;
     const ids = readRequestIds(incoming.metadata);
     this.requestId = ids.requestId;
     this.#serverRequestId = ids.serverRequestId;

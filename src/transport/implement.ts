@@ -13,6 +13,7 @@ import type {
   sendUnaryData,
 } from '@grpc/grpc-js';
 import type { EntityManager } from '@mikro-orm/postgresql';
+import type { AccessRules } from '../iam/access-control.ts';
 import type { Call, Method, StreamMethod, Subject } from '../iam/call.ts';
 import { DomainError } from '../platform/errors.ts';
 import type { Log } from '../platform/log.ts';
@@ -32,6 +33,7 @@ export interface ServiceParts {
    */
   authenticate: (token: string | undefined, call: Pick<Call, 'method' | 'requestId' | 'secure'>) => Promise<Subject> | Subject;
   forkEm: () => EntityManager;
+  access: AccessRules;
   validator: Validator;
   log: Log;
   metrics: RequestMetrics;
@@ -148,6 +150,7 @@ function methodHandler(rpc: Rpc, method: AnyMethod | undefined, parts: ServicePa
       secure,
       log: parts.log,
       forkEm: parts.forkEm,
+      access: parts.access,
       metrics,
       serializeRequest: rpc.requestSerialize,
     };

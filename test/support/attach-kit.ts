@@ -24,6 +24,7 @@ import { insertDisk } from './disk-rows.ts';
 import { randomFrom, testSeed } from './sample.ts';
 import { MemoryLog, shortBounds } from './operations-kit.ts';
 import { type TestOrm, testOrm } from './test-orm.ts';
+import { everybodyMay } from './call.ts';
 
 const MiB = 1024 * 1024;
 
@@ -101,6 +102,7 @@ export class AttachKit implements AsyncDisposable {
     let settlement: Settlement | undefined;
     const attachments = stack.use(
       new Attachments({
+        access: everybodyMay,
         fork: options.forkOfSessions ?? fork,
         storage,
         files,
@@ -128,7 +130,15 @@ export class AttachKit implements AsyncDisposable {
         commitTurns: new Turns(),
         onCommitting: settlement.committing,
       });
-      const runner = new Runner({ fork, bell, handlers: [handler], concurrency: 2, log: memory, bounds: shortBounds });
+      const runner = new Runner({
+        fork,
+        bell,
+        access: everybodyMay,
+        handlers: [handler],
+        concurrency: 2,
+        log: memory,
+        bounds: shortBounds,
+      });
       stack.use(runner).start();
     };
     if (settles) settle();

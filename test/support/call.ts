@@ -1,10 +1,14 @@
 // A call as methods see it, without a transport.
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { expect } from 'chai';
+import type { AccessRules } from '../../src/iam/access-control.ts';
 import type { Call, Subject } from '../../src/iam/call.ts';
 import { type Code, DomainError } from '../../src/platform/errors.ts';
 
 export const someAccount: Subject = { id: 'aje00000000000000000', type: 'serviceAccount' };
+
+/** For tests that are about other things than who may do what. */
+export const everybodyMay: AccessRules = { isAllowed: () => true, forget() {} };
 
 /** Pass `subject: undefined` for a caller without a token. */
 export const testCall = (em: EntityManager, overrides: Partial<Call> = {}): Call => ({
@@ -12,6 +16,8 @@ export const testCall = (em: EntityManager, overrides: Partial<Call> = {}): Call
   requestId: 'test-request',
   subject: someAccount,
   em,
+  access: everybodyMay,
+  grants: [],
   signal: new AbortController().signal,
   idempotencyKey: undefined,
   requestBytes: () => new Uint8Array(),

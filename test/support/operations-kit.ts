@@ -16,7 +16,7 @@ import { type JobOrder, type NewOperation, Operations } from '../../src/operatio
 import { pack } from '../../src/operations/pack.ts';
 import { Runner } from '../../src/operations/runner.ts';
 import type { JobLog, RunnerBounds, RunnerParts } from '../../src/operations/runner-parts.ts';
-import { testCall } from './call.ts';
+import { everybodyMay, testCall } from './call.ts';
 import { testOrm } from './test-orm.ts';
 
 /** What effects change in these tests: a row each time an effect is applied. */
@@ -114,6 +114,7 @@ export class OperationsKit implements AsyncDisposable {
     return new Runner({
       fork: this.fork,
       bell: this.bell,
+      access: everybodyMay,
       handlers,
       concurrency: 4,
       log: this.log,
@@ -154,6 +155,7 @@ export class OperationsKit implements AsyncDisposable {
 export const newOperation = (parts: Partial<NewOperation>): NewOperation => ({
   folderId: 'b1gfolder',
   resourceId: 'fd8resource',
+  resourceKind: 'compute.image',
   description: 'Test',
   metadata: someMetadata,
   ...parts,

@@ -10,6 +10,7 @@ import type { JobHandler } from '../../src/operations/job-handler.ts';
 import { Runner } from '../../src/operations/runner.ts';
 import type { RunnerBounds } from '../../src/operations/runner-parts.ts';
 import { EffectRow, operationEntities, response } from './operations-kit.ts';
+import { everybodyMay } from './call.ts';
 
 export interface WorkerOptions {
   url: string;
@@ -99,6 +100,7 @@ const log = {
 const runner = new Runner({
   fork,
   bell: new JobBell(fork),
+  access: everybodyMay,
   handlers: [short, steps, frozen] as JobHandler[],
   concurrency,
   listenUrl: url,

@@ -30,7 +30,7 @@ import { UrlPolicy } from '../../src/sources/url-policy.ts';
 import type { ChunkAddress, PageAddress } from '../../src/storage/address.ts';
 import { memoryBlobStore } from '../../src/storage/drivers/memory.ts';
 import { openStorageOn, type Storage } from '../../src/storage/open.ts';
-import { testCall } from './call.ts';
+import { everybodyMay, testCall } from './call.ts';
 import { MemoryLog, shortBounds } from './operations-kit.ts';
 import { testOrm, type TestOrm } from './test-orm.ts';
 
@@ -182,6 +182,7 @@ export class ResourcesKit implements AsyncDisposable {
     const runner = new Runner({
       fork: this.fork,
       bell: this.#bell,
+      access: everybodyMay,
       handlers,
       concurrency: 8,
       log: new MemoryLog(),

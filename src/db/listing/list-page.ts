@@ -34,6 +34,8 @@ export interface ListDefinition<Entity extends object> {
 export interface ListQuery<Entity> {
   /** The parent and whatever else the method itself demands: `{ folderId }`. Bound into page tokens. */
   scope: FilterQuery<Entity>;
+  /** Rows that the caller may see, where that is not all of the scope; not bound into page tokens. */
+  visible?: FilterQuery<Entity> | undefined;
   /** 0 means 100; at most 1000. */
   pageSize: bigint | number;
   pageToken: string;
@@ -64,6 +66,7 @@ export async function listPage<Entity extends object>(
   const bound = JSON.stringify([definition.method, query.scope, conditions, order.property, order.direction]);
 
   const where: unknown[] = [query.scope, ...conditions.map(toWhere)];
+  if (query.visible !== undefined) where.push(query.visible);
   const sortsByKey = order.property === key.property;
   if (query.pageToken !== '') {
     const position = decodePageToken(bound, query.pageToken, !sortsByKey);

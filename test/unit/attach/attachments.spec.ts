@@ -47,6 +47,7 @@ describe(`attachments (OBRAZ_TEST_SEED=${testSeed})`, function () {
     const { id } = await operations.beginOwn(kit.subjectId, async () => ({
       folderId: '',
       resourceId: 'capture',
+      resourceKind: 'compute.snapshot',
       description: 'Capture',
       metadata: packedEmpty,
       job: { kind: commitJobKind('captured'), payload: { diskId, target: { kind: 'snapshot', id: 'of the test' } } },

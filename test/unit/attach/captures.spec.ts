@@ -15,6 +15,7 @@ import { openLayerView } from '../../../src/storage/layer-view.ts';
 import { AttachKit } from '../../support/attach-kit.ts';
 import { eventually } from '../../support/attached-disk.ts';
 import { MemoryLog, shortBounds } from '../../support/operations-kit.ts';
+import { everybodyMay } from '../../support/call.ts';
 
 const MiB = 1024 * 1024;
 
@@ -39,6 +40,7 @@ describe('An optimized image of a disk that is being written', function () {
     const { id } = await new Operations({ bell: new JobBell(fork), fork }).beginOwn(kit.subjectId, async () => ({
       folderId: 'f',
       resourceId: imageId,
+      resourceKind: 'compute.image',
       description: 'Create image',
       metadata: packedEmpty,
       job: { kind: commitJobKind(machineId), payload: { diskId, target: { kind: 'image', id: imageId } } },
@@ -54,7 +56,7 @@ describe('An optimized image of a disk that is being written', function () {
     (await sql<{ base: string | null }>('select layer_root as base from disks where id = $1', [diskId]))[0]!.base;
 
   const verifying = async (): Promise<AsyncDisposable> => {
-    const parts = { fork, bell: new JobBell(fork), handlers: [poolJob(kit.storage)], concurrency: 1 };
+    const parts = { fork, bell: new JobBell(fork), access: everybodyMay, handlers: [poolJob(kit.storage)], concurrency: 1 };
     const runner = new Runner({ ...parts, log: new MemoryLog(), bounds: shortBounds });
     runner.start();
     return runner;

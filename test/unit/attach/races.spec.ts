@@ -296,6 +296,7 @@ describe('A written disk', function () {
         await operations.beginOwn(kit.subjectId, async () => ({
           folderId: '',
           resourceId: 'capture',
+          resourceKind: 'compute.snapshot',
           description: 'Capture',
           metadata: packedEmpty,
           job: { kind: commitJobKind(machineId), payload: { diskId, target: { kind: 'snapshot', id: 'of the test' } } },

@@ -21,7 +21,8 @@ describe('FolderService and CloudService', () => {
 
   after(() => database?.[Symbol.asyncDispose]());
 
-  const call = (overrides: Partial<Call> = {}) => testCall(database.orm.em.fork(), overrides);
+  const call = (overrides: Partial<Call> = {}) =>
+    testCall(database.orm.em.fork(), { subject: { id: ids.serviceAccountId, type: 'serviceAccount' }, ...overrides });
   const page = { pageSize: 0n, pageToken: '', filter: '' };
 
   it('show the folder and the cloud of the first start, and the public folder', async () => {

@@ -189,7 +189,10 @@ describe('The services of operations', () => {
     it('removes more than one batch', async () => {
       const { id } = await kit.operations.begin(kit.call(), () => newOperation({ response: emptyResponse() }));
       await kit.sql(
-        `insert into operations select o.id || n, folder_id, resource_id, description, created_at - interval '2 seconds', created_by,
+        `insert into operations (id, folder_id, resource_id, resource_kind, description, created_at, created_by, modified_at,
+           metadata_type, metadata, done, error, response_type, response, cancellable, cancel_requested_at, bytes_done, bytes_total,
+           bytes_per_second, phase)
+         select o.id || n, folder_id, resource_id, resource_kind, description, created_at - interval '2 seconds', created_by,
          modified_at, metadata_type, metadata, done, error, response_type, response, cancellable, cancel_requested_at, bytes_done,
          bytes_total, bytes_per_second, phase from operations o, generate_series(1, 2500) n`,
       );

@@ -422,6 +422,7 @@ describe('Runner', () => {
         return {
           folderId: 'b1gfolder',
           resourceId: 'fd8resource',
+          resourceKind: 'compute.image',
           description: 'Delete',
           metadata: emptyResponse(),
           job: { kind: 'delete', payload: 'fd8resource' },

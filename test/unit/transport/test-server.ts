@@ -13,6 +13,7 @@ import { type MethodsOf, type ServiceParts, implement } from '../../../src/trans
 import { createRequestMetrics } from '../../../src/transport/request-metrics.ts';
 import { type GrpcServer, type GrpcServerOptions, startGrpcServer } from '../../../src/transport/server.ts';
 import { createValidator } from '../../../src/transport/validation.ts';
+import { everybodyMay } from '../../support/call.ts';
 
 export const descriptors = loadDescriptors();
 const validator = createValidator(descriptors);
@@ -51,6 +52,7 @@ export async function startTestServer({ images, progress, parts, ...options }: T
       return subject;
     },
     forkEm: () => ({ forked: true }) as unknown as EntityManager,
+    access: everybodyMay,
     validator,
     log,
     metrics: createRequestMetrics(metrics, descriptors),

@@ -1,0 +1,36 @@
+// What a caller sees of the images, disks and snapshots of a folder: all of them with a role on the folder or its cloud; else those that
+// are shared with him one by one. Who sees none is told what everybody is told of a folder that he may not look into.
+import type { FilterQuery } from '@mikro-orm/core';
+import { requireFolder } from '../folders/require-folder.ts';
+import { authenticated, authorize } from '../iam/authorize.ts';
+import type { Call } from '../iam/call.ts';
+import type { Permission } from '../iam/permissions.ts';
+import { sharedWith } from '../iam/shared-with.ts';
+import { DomainError } from '../platform/errors.ts';
+import type { ResourceType, StoredResource } from './resource-type.ts';
+
+/**
+ * The condition that rows of the folder must meet; undefined: the caller sees all of them.
+ * @throws DomainError PERMISSION_DENIED, NOT_FOUND as authorize does.
+ */
+export async function visibleIn<Entity extends StoredResource>(
+  call: Call,
+  { entity, kind, permissions }: ResourceType<Entity>,
+  verb: 'get' | 'list',
+  folderId: string,
+): Promise<FilterQuery<Entity> | undefined> {
+  const permission: Permission = `${permissions}.${verb}`;
+  try {
+    await authorize(call, permission, { kind: 'resource-manager.folder', id: folderId });
+  } catch (error) {
+    if (!(error instanceof DomainError) || error.code !== 'PERMISSION_DENIED') throw error;
+    const shared = sharedWith<Entity>(authenticated(call), permission, kind);
+    const any = await call.em.findOne(entity, { $and: [{ folderId }, shared] } as FilterQuery<NoInfer<Entity>>, {
+      disableIdentityMap: true,
+    });
+    if (any === null) throw error;
+    return shared;
+  }
+  await requireFolder(call.em, folderId);
+  return undefined;
+}
