@@ -27,6 +27,7 @@ import type { JobHandler } from './operations/job-handler.ts';
 import type { JobMetrics } from './operations/runner-parts.ts';
 import { createJobMetrics } from './operations/job-metrics.ts';
 import { Operations } from './operations/operations.ts';
+import { reserveRunning } from './operations/running-operations-quota.ts';
 import { Runner } from './operations/runner.ts';
 import { openDataFolder } from './platform/data-folder.ts';
 import { createLog, type Log } from './platform/log.ts';
@@ -72,7 +73,7 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
   const certificates = undo.use(await openCertificates(config, fork(), file('ca.pem'), log));
   const bell = new JobBell(fork);
   const maintenance = undo.use(new Maintenance({ url: database.url, fork, storage, log, metrics }));
-  const operations = new Operations({ bell, fork });
+  const operations = new Operations({ bell, fork, reserveRunning });
   // Disks are never CREATING: their deletes take no job.
   const deleteJobs = [deleteJob(imageResource, operations), deleteJob(snapshotResource, operations)];
   const jobKinds = [importJobKind, poolJobKind, ...deleteJobs.map(({ kind }) => kind), commitKindLabel];
@@ -86,6 +87,7 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
     const admissions = new Admissions({ fork });
     const admission: Admissions['of'] = (writer) => admissions.of(writer);
     const importParts = {
+      fork,
       storage,
       pool,
       admission,

@@ -1,5 +1,18 @@
-// Every quota of the service, in the order of the list. (src/quotas knows no resource, so the list stands here.)
-import { pooledImagesQuota } from './images/image-quotas.ts';
+// Every quota of the service, ordered by id, as lists are. (src/quotas knows no resource, so the list stands here.)
+import { diskSizeQuotas, disksCountQuota } from './disks/disk-quotas.ts';
+import { imagesCountQuota, imagesSizeQuota, pooledImagesQuota } from './images/image-quotas.ts';
+import { runningOperationsQuota } from './operations/running-operations-quota.ts';
 import type { Quota } from './quotas/quota.ts';
+import { snapshotSchedulesQuota, snapshotsCountQuota, snapshotsSizeQuota } from './snapshots/snapshot-quotas.ts';
 
-export const quotas: readonly Quota[] = [pooledImagesQuota];
+export const quotas: readonly Quota[] = [
+  imagesCountQuota,
+  imagesSizeQuota,
+  pooledImagesQuota,
+  snapshotsCountQuota,
+  snapshotsSizeQuota,
+  snapshotSchedulesQuota,
+  disksCountQuota,
+  ...Object.values(diskSizeQuotas),
+  runningOperationsQuota,
+].sort((one, other) => (one.id < other.id ? -1 : 1));

@@ -5,8 +5,10 @@ import { zoneIds } from './zones.ts';
 const MiB = 1024 ** 2;
 const GiB = 1024 ** 3;
 
+export type DiskTypeId = 'network-hdd' | 'network-ssd' | 'network-ssd-io-m3' | 'network-ssd-nonreplicated';
+
 export interface DiskType {
-  id: string;
+  id: DiskTypeId;
   description: string;
   zoneIds: readonly string[];
   /** Sizes are multiples of this, bytes; itself a multiple of 4 MiB. */

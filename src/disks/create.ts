@@ -15,6 +15,7 @@ import { imageResource } from '../images/image-resource.ts';
 import { pack } from '../operations/pack.ts';
 import { DomainError, invalidArgument, notFound } from '../platform/errors.ts';
 import { newId } from '../platform/ids.ts';
+import { reserve } from '../quotas/reserve.ts';
 import { lockSource } from '../resources/require.ts';
 import { describeOperation } from '../resources/resource-type.ts';
 import { assertNameFree } from '../resources/unique-name.ts';
@@ -22,6 +23,7 @@ import { snapshotResource } from '../snapshots/snapshot-resource.ts';
 import { Disk } from './disk.entity.ts';
 import { packDisk } from './disk.mapper.ts';
 import type { DiskParts } from './disk-parts.ts';
+import { demandsOfDisk } from './disk-quotas.ts';
 import { diskResource } from './disk-resource.ts';
 import { fromPlacementMessage } from './placement.ts';
 import { assertHolds, assertSizeFits, parseBlockSize } from './sizes.ts';
@@ -37,6 +39,7 @@ export const createDisk =
       const source = await takeSource(em, call, request.source);
       assertHolds(wanted.size, source.label, source.leastBytes);
       await assertNameFree(em, diskResource, folderId, name);
+      await reserve(em, folderId, demandsOfDisk(wanted));
       const disk = em.create(Disk, {
         ...wanted,
         id: newId('disk', wanted.zoneId),

@@ -10,6 +10,7 @@ import type { Method } from '../iam/call.ts';
 import { pack } from '../operations/pack.ts';
 import { invalidArgument } from '../platform/errors.ts';
 import { parseUpdateMask } from '../platform/update-mask.ts';
+import { reserve } from '../quotas/reserve.ts';
 import { describe, describedFields } from '../resources/describe.ts';
 import { lockAuthorized, requireResource } from '../resources/require.ts';
 import { describeOperation, resourceOf } from '../resources/resource-type.ts';
@@ -18,6 +19,7 @@ import type { DiskContents } from './disk-contents.ts';
 import type { Disk } from './disk.entity.ts';
 import { packDisk } from './disk.mapper.ts';
 import type { DiskParts } from './disk-parts.ts';
+import { demandOfSize } from './disk-quotas.ts';
 import { diskResource } from './disk-resource.ts';
 import { fromPlacementMessage } from './placement.ts';
 import { assertSizeFits } from './sizes.ts';
@@ -37,9 +39,12 @@ export const updateDisk =
     return operations.begin(call, async (em) => {
       const disk = await lockAuthorized(em, diskResource, found);
       assertReady('Disk', disk);
-      if (fields.has('size') && request.size !== 0n) await grow(em, disk, Number(request.size), contents);
+      const size = fields.has('size') && request.size !== 0n ? Number(request.size) : disk.size;
+      await prepareGrowth(em, disk, size, contents);
       place(disk, fields, request);
       await describe(em, diskResource, disk, fields, request);
+      await reserve(em, disk.folderId, [demandOfSize(disk.typeId, size - disk.size)]);
+      disk.size = size;
       return {
         folderId: disk.folderId,
         resourceId: disk.id,
@@ -51,12 +56,11 @@ export const updateDisk =
     });
   };
 
-async function grow(em: EntityManager, disk: Disk, sizeBytes: number, contents: DiskContents): Promise<void> {
+async function prepareGrowth(em: EntityManager, disk: Disk, sizeBytes: number, contents: DiskContents): Promise<void> {
   if (sizeBytes === disk.size) return;
   if (sizeBytes < disk.size) throw invalidArgument('size', `is ${disk.size} now and cannot become less, not even ${sizeBytes}`);
   assertSizeFits(sizeBytes, findInCatalog('type_id', diskTypes, disk.typeId), disk.blockSize);
   await contents.growing(em, disk, sizeBytes);
-  disk.size = sizeBytes;
 }
 
 function place(disk: Disk, fields: ReadonlySet<string>, { diskPlacementPolicy }: UpdateDiskRequest): void {

@@ -27,7 +27,7 @@ import { storedBytes } from '../storage/layer-size.ts';
 import { Image } from './image.entity.ts';
 import { packImage } from './image.mapper.ts';
 import type { ImageParts } from './image-parts.ts';
-import { pooledImagesQuota } from './image-quotas.ts';
+import { demandsOfImage } from './image-quotas.ts';
 import { imageResource } from './image-resource.ts';
 import { importJobKind, type ImportPayload } from './import/import-payload.ts';
 import { poolOrder } from './pool-payload.ts';
@@ -41,8 +41,7 @@ export const createImage =
     await authorize(call, 'compute.images.create', { kind: 'resource-manager.folder', id: request.folderId });
     const source = parseSource(request, parts);
     return parts.operations.begin(call, async (em) => {
-      const folder = await holdFolder(em, request.folderId);
-      if (request.pooled) await reserve(em, pooledImagesQuota, folder.cloudId, 1);
+      await holdFolder(em, request.folderId);
       switch (source.$case) {
         case 'uri':
           return importFromUri(em, request, source.value);
@@ -126,7 +125,7 @@ interface Inherited {
 
 const nothing: Inherited = { productIds: [], os: defaultOs, hardwareGeneration: defaultHardwareGeneration };
 
-/** Inserts the image, CREATING. @throws DomainError ALREADY_EXISTS. */
+/** Inserts the image, CREATING. @throws DomainError ALREADY_EXISTS, RESOURCE_EXHAUSTED. */
 async function insert(
   em: EntityManager,
   request: CreateImageRequest,
@@ -134,6 +133,7 @@ async function insert(
   sizes: { size: number; storageSize: number; minDiskSize: number },
 ): Promise<Image> {
   await assertNameFree(em, imageResource, request.folderId, request.name);
+  await reserve(em, request.folderId, demandsOfImage({ pooled: request.pooled, size: sizes.size }));
   return em.create(Image, {
     id: newId('image'),
     folderId: request.folderId,

@@ -95,6 +95,12 @@ export const renewLeases = (em: EntityManager, jobs: readonly Fence[], leaseMs: 
     [jobs.map(({ operationId }) => operationId), jobs.map(({ attempt }) => attempt), leaseMs],
   );
 
+/** Whether this attempt has the job, and until the transaction ends no other has it. */
+export async function holdsJob(em: EntityManager, { operationId, attempt }: Fence): Promise<boolean> {
+  const rows = await query(em, `select from jobs where ${fenced} for share`, [operationId, attempt]);
+  return rows.length > 0;
+}
+
 /** Answers the attempts in a row without a new checkpoint, or `undefined` when the fence failed. */
 export async function storeCheckpoint(
   em: EntityManager,
@@ -182,13 +188,15 @@ export interface NewJob {
   pinnedRoots: readonly string[];
   afterOperationId: string | undefined;
   authority: JobAuthority | undefined;
+  /** The folder whose running operations it is one of; null: it does not count. */
+  countedFolderId: string | null;
 }
 
 export const insertJob = (em: EntityManager, job: NewJob): Promise<unknown> =>
   query(
     em,
-    `insert into jobs (operation_id, kind, payload, pinned_roots, after_operation_id, authority, run_at)
-     values ($1, $2, $3::jsonb, $4::text[], $5, $6::jsonb, date_trunc('milliseconds', now()))`,
+    `insert into jobs (operation_id, kind, payload, pinned_roots, after_operation_id, authority, counted_folder_id, run_at)
+     values ($1, $2, $3::jsonb, $4::text[], $5, $6::jsonb, $7, date_trunc('milliseconds', now()))`,
     [
       job.operationId,
       job.kind,
@@ -196,6 +204,7 @@ export const insertJob = (em: EntityManager, job: NewJob): Promise<unknown> =>
       job.pinnedRoots,
       job.afterOperationId ?? null,
       job.authority === undefined ? null : JSON.stringify(job.authority),
+      job.countedFolderId,
     ],
   );
 

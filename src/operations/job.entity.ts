@@ -38,12 +38,15 @@ const JobSchema = defineEntity({
     afterOperationId: text().nullable(),
     /** What the call that ordered it was allowed, and who made it: asked again before every attempt. Null: nobody's work, or unconditional. */
     authority: p.json<JobAuthority>().nullable(),
+    /** The folder whose running operations it is one of, where those are limited; null: it does not count. */
+    countedFolderId: text().nullable(),
     /** Why the last attempt failed, fit for the caller to read. */
     lastError: text().nullable(),
   },
   indexes: [
     { name: 'jobs_run_at_index', properties: ['runAt'] },
     { name: 'jobs_cancel_requested_index', properties: ['operationId'], where: 'cancel_requested' },
+    { name: 'jobs_counted_folder_index', properties: ['countedFolderId'], where: 'counted_folder_id is not null' },
     { name: 'jobs_after_operation_index', properties: ['afterOperationId'], where: 'after_operation_id is not null' },
   ],
 });

@@ -28,6 +28,8 @@ interface OperationAbout {
   cancellable?: boolean;
   /** Whether the transaction lets go of a layer, so that data may be garbage now. Default: no. */
   freesData?: boolean;
+  /** Whether it is one of the running operations of its folder, which are limited, while it has a job. Default: yes. */
+  countsAsRunning?: boolean;
 }
 
 export interface JobOrder {
@@ -60,18 +62,28 @@ interface Aftermath {
 
 const waitBoundMs = 30_000;
 
+export interface OperationsParts {
+  /** Hears of every commit that let go of data. */
+  bell: JobBell;
+  /** Answers an EntityManager outside of any transaction. */
+  fork: () => EntityManager;
+  /** May one more operation run in the folder? @throws DomainError RESOURCE_EXHAUSTED. Default: there is no limit. */
+  reserveRunning?: (em: EntityManager, folderId: string) => Promise<void>;
+}
+
 export class Operations {
   readonly #bell: JobBell;
   readonly #fork: () => EntityManager;
+  readonly #reserveRunning: OperationsParts['reserveRunning'];
   /** What the transactions under way have cancelled. */
   readonly #aftermaths = new WeakMap<EntityManager, Aftermath>();
   /** Calls under way by idempotency key: repeats in this process wait here, not each on a connection of the pool. */
   readonly #turns = new Map<string, Promise<unknown>>();
 
-  /** `fork` answers an EntityManager outside of any transaction. The bell hears of every commit that let go of data. */
-  constructor(parts: { bell: JobBell; fork: () => EntityManager }) {
+  constructor(parts: OperationsParts) {
     this.#bell = parts.bell;
     this.#fork = parts.fork;
+    this.#reserveRunning = parts.reserveRunning;
   }
 
   /**
@@ -100,7 +112,8 @@ export class Operations {
 
   /** Work of the service's own, which no call asked for: as `begin`, in the name of `createdBy`. */
   beginOwn(createdBy: string, work: Work): Promise<OperationMessage> {
-    return this.#begin({ em: this.#fork() }, createdBy, undefined, work);
+    const uncounted: Work = async (em) => ({ ...(await work(em)), countsAsRunning: false });
+    return this.#begin({ em: this.#fork() }, createdBy, undefined, uncounted);
   }
 
   async #begin(
@@ -127,6 +140,8 @@ export class Operations {
       await em.flush();
       if (made.job !== undefined) {
         aftermath.hasJob = true;
+        const countedFolderId = made.countsAsRunning === false ? null : made.folderId;
+        if (countedFolderId !== null) await this.#reserveRunning?.(em, countedFolderId);
         // Work that follows a cancelled job must not hold a runner's place while that job ends.
         const afterOperationId = aftermath.cancelled[0];
         await insertJob(em, {
@@ -135,6 +150,7 @@ export class Operations {
           ...made.job,
           afterOperationId,
           authority: authorityOf(call, made.job),
+          countedFolderId,
         });
       }
       return created;

@@ -1,12 +1,46 @@
 // What limit holds for a cloud, and how it is set.
 import type { EntityManager } from '@mikro-orm/postgresql';
+import { query } from '../db/bound-query.ts';
 import { requireCloud } from '../iam/hierarchy/require-cloud.ts';
-import { DomainError, invalidArgument } from '../platform/errors.ts';
-import type { Quota } from './quota.ts';
+import { DomainError, invalidArgument, notFound } from '../platform/errors.ts';
+import { type Quota, usageInCloud } from './quota.ts';
 import { QuotaLimit } from './quota-limit.entity.ts';
 
+/**
+ * The cloud of a folder, and what limits hold there of these quotas, by id; one that is not in the map has no limit.
+ * @throws DomainError NOT_FOUND.
+ */
+export async function limitsWhere(
+  em: EntityManager,
+  folderId: string,
+  quotas: readonly Quota[],
+): Promise<{ cloudId: string; limits: Map<string, number> }> {
+  const rows = await query<{ cloudId: string; system: boolean; quotaId: string | null; value: number | null }>(
+    em,
+    `select clouds.id as "cloudId", clouds.system, quota_limits.quota_id as "quotaId", quota_limits.value::float8 as value
+     from folders join clouds on clouds.id = folders.cloud_id
+     left join quota_limits on quota_limits.cloud_id = clouds.id and quota_limits.quota_id = any ($2::text[])
+     where folders.id = $1`,
+    [folderId, quotas.map(({ id }) => id)],
+  );
+  const [first] = rows;
+  if (first === undefined) throw notFound('Folder', folderId);
+  const limits = new Map<string, number>();
+  if (first.system) return { cloudId: first.cloudId, limits };
+  for (const { id, defaultLimit } of quotas) {
+    const set = rows.find(({ quotaId }) => quotaId === id);
+    if (set === undefined) limits.set(id, defaultLimit);
+    else if (set.value !== null) limits.set(id, set.value);
+  }
+  return { cloudId: first.cloudId, limits };
+}
+
+/** Reservations in the cloud, and changes of its limits, happen one after another: held until the transaction ends. */
+export const lockQuotas = (em: EntityManager, cloudId: string): Promise<unknown> =>
+  query(em, 'select pg_advisory_xact_lock(hashtextextended($1, 0))', [`quotas/${cloudId}`]);
+
 /** In the quota's unit; undefined: no limit. The system cloud, which holds what belongs to everybody, has none. */
-export async function limitOf(em: EntityManager, quota: Quota, cloudId: string): Promise<number | undefined> {
+async function limitOf(em: EntityManager, quota: Quota, cloudId: string): Promise<number | undefined> {
   const { system } = await requireCloud(em, cloudId);
   if (system) return undefined;
   const set = await em.findOne(QuotaLimit, { cloudId, quotaId: quota.id }, { refresh: true });
@@ -21,14 +55,15 @@ export interface QuotaState {
 }
 
 export async function quotaState(em: EntityManager, quota: Quota, cloudId: string): Promise<QuotaState> {
-  return { quotaId: quota.id, limit: await limitOf(em, quota, cloudId), usage: await quota.usage(em, cloudId) };
+  return { quotaId: quota.id, limit: await limitOf(em, quota, cloudId), usage: await usageInCloud(em, quota, cloudId) };
 }
 
 /** What to make of a limit: a number in the quota's unit, none at all, or what it was before anybody set it. */
 export type NewLimit = number | 'unlimited' | 'default';
 
 /**
- * Sets the limit, in a transaction of its own. One below what is used is kept: it refuses what comes, and takes nothing away.
+ * Sets the limit, in a transaction of its own. One below what is used is kept: it refuses what comes, and takes nothing away. (What had
+ * begun while there was no limit at all may still come in addition.)
  * @throws DomainError NOT_FOUND, INVALID_ARGUMENT, FAILED_PRECONDITION for the system cloud.
  */
 export async function setLimit(em: EntityManager, quota: Quota, cloudId: string, limit: NewLimit): Promise<QuotaState> {
@@ -38,6 +73,7 @@ export async function setLimit(em: EntityManager, quota: Quota, cloudId: string,
   return em.fork().transactional(async (inner) => {
     const { system } = await requireCloud(inner, cloudId);
     if (system) throw new DomainError('FAILED_PRECONDITION', `Cloud ${cloudId} belongs to everybody: it has no limits`);
+    await lockQuotas(inner, cloudId);
     if (limit === 'default') await inner.nativeDelete(QuotaLimit, { cloudId, quotaId: quota.id });
     else {
       const value = limit === 'unlimited' ? null : limit;

@@ -1,20 +1,38 @@
-// Reservation: the look at a quota in the transaction that makes what counts against it. Those of one quota of one cloud happen one
-// after another, each after the commit of the one before, so that what they count is all there is and no race over-runs the limit.
+// Reservation: the look at quotas in the transaction that makes what counts against them. Those of one cloud happen one after another,
+// each after the commit of the one before, so that what they count is all there is and no race over-runs a limit. One lock for all quotas
+// of a cloud: transactions that take of several cannot wait for each other. Where nothing is limited nothing is locked.
+//
+// Locks are taken in the order rows, names, quotas.
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { quotaExceeded } from '../platform/errors.ts';
-import { limitOf } from './limits.ts';
-import type { Quota } from './quota.ts';
+import { limitsWhere, lockQuotas } from './limits.ts';
+import { type Quota, usageWhere } from './quota.ts';
+
+export interface Demand {
+  quota: Quota;
+  /** In the quota's unit. Nothing is asked of a quota of which nothing more is taken. */
+  amount: number;
+}
 
 /**
- * Call it before the row that takes `amount` is written, and as late as can be: others that take of the same quota wait until the
- * transaction ends. @throws DomainError RESOURCE_EXHAUSTED with a QuotaFailure.
+ * Call it before the rows that take of the quotas are written, and as late as can be: others of the cloud wait until the transaction ends.
+ * @throws DomainError RESOURCE_EXHAUSTED with a QuotaFailure; NOT_FOUND of the folder.
  */
-export async function reserve(em: EntityManager, quota: Quota, cloudId: string, amount: number): Promise<void> {
-  const key = `quota/${quota.id}/${cloudId}`;
-  await em.execute('select pg_advisory_xact_lock(hashtextextended(?, 0))', [key]);
-  const limit = await limitOf(em, quota, cloudId);
-  if (limit === undefined) return;
-  const usage = await quota.usage(em, cloudId);
-  const required = usage + amount;
-  if (required > limit) throw quotaExceeded(cloudId, { metric: quota.id, limit, usage, required });
+export async function reserve(em: EntityManager, folderId: string, demands: readonly Demand[]): Promise<void> {
+  const more = demands.filter(({ amount }) => amount > 0);
+  if (more.length === 0) return;
+  const quotas = more.map(({ quota }) => quota);
+  const before = await limitsWhere(em, folderId, quotas);
+  if (before.limits.size === 0) return;
+  const { cloudId } = before;
+  await lockQuotas(em, cloudId);
+  // Asked again: it may have been set while the lock was waited for.
+  const { limits } = await limitsWhere(em, folderId, quotas);
+  for (const { quota, amount } of more) {
+    const limit = limits.get(quota.id);
+    if (limit === undefined) continue;
+    const usage = await usageWhere(em, quota, { cloudId, folderId });
+    const required = usage + amount;
+    if (required > limit) throw quotaExceeded(cloudId, { metric: quota.id, limit, usage, required });
+  }
 }

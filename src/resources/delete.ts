@@ -41,7 +41,7 @@ export async function deleteResource<Entity extends StoredResource>(
       }
       // One that is DELETING with nothing running was left by a delete that failed: this one tries again.
       const payload: DeletePayload = { id };
-      return { ...operation, job: { kind: deleteJobKind(type), payload, unconditional: true } };
+      return { ...operation, countsAsRunning: false, job: { kind: deleteJobKind(type), payload, unconditional: true } };
     }
     await beforeRemoval?.(em, row);
     await removeBindings(em, resource);

@@ -13,6 +13,7 @@ import type { Call, Method } from '../iam/call.ts';
 import { pack } from '../operations/pack.ts';
 import { DomainError } from '../platform/errors.ts';
 import { newId } from '../platform/ids.ts';
+import { reserve } from '../quotas/reserve.ts';
 import { lockSource, requireResource } from '../resources/require.ts';
 import { describeOperation, resourceOf } from '../resources/resource-type.ts';
 import { assertNameFree } from '../resources/unique-name.ts';
@@ -21,6 +22,7 @@ import { type Growth, measureGrowth, previousRoot } from './growth.ts';
 import { Snapshot } from './snapshot.entity.ts';
 import { packSnapshot } from './snapshot.mapper.ts';
 import type { SnapshotParts } from './snapshot-parts.ts';
+import { demandsOfSnapshot } from './snapshot-quotas.ts';
 import { snapshotResource } from './snapshot-resource.ts';
 
 export const createSnapshot =
@@ -36,6 +38,7 @@ export const createSnapshot =
       const settled = await contents.settledRoot(em, disk);
       const storageSize = settled === undefined ? 0 : await growthOf(em, layers, disk, settled.root, measured);
       await assertNameFree(em, snapshotResource, folderId, request.name);
+      await reserve(em, folderId, demandsOfSnapshot({ diskSize: disk.size }));
       const snapshot = em.create(Snapshot, {
         id: newId('snapshot'),
         folderId,

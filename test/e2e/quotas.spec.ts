@@ -9,6 +9,7 @@ import { QuotaFailure } from '../../generated/google/rpc/error_details.ts';
 import { Status } from '../../generated/google/rpc/status.ts';
 import { QuotaAdminServiceClient } from '../../generated/obraz/v1/quota_admin.ts';
 import { QuotaLimitServiceClient } from '../../generated/yandex/cloud/quotamanager/v1/quota_limit_service.ts';
+import { quotas } from '../../src/quotas.ts';
 import { ObrazClient, imageIdOf, unary } from '../support/client.ts';
 import { command } from '../support/command.ts';
 import { Obraz } from '../support/obraz.ts';
@@ -17,6 +18,7 @@ import { rows } from '../support/slow-import.ts';
 import { startWebServer } from '../support/web-server.ts';
 
 const MiB = 1024 * 1024;
+const GiB = 1024 * MiB;
 const quotaId = 'compute.diskPools.count';
 const type = 'resource-manager.cloud';
 
@@ -35,7 +37,7 @@ describe('quotas end to end', function () {
   before(async () => {
     database = await testDatabase();
     dataDirectory = await mkdtemp(path.join(tmpdir(), 'obraz-e2e-'));
-    obraz = await Obraz.start({ dataDirectory, environment: { DATABASE_URL: database.url } });
+    obraz = await Obraz.start({ dataDirectory, environment: { DATABASE_URL: database.url }, limits: 'as set' });
     client = await ObrazClient.of(obraz);
     limits = new QuotaLimitServiceClient(client.address, credentials.createInsecure());
     admin = new QuotaAdminServiceClient(client.address, credentials.createInsecure());
@@ -88,11 +90,21 @@ describe('quotas end to end', function () {
     const { services } = await unary(limits, limits.listServices, { resourceType: type, ...page }, client.metadata);
     expect(services).to.deep.equal([{ id: 'compute', name: 'Compute Cloud' }]);
     const listed = await unary(limits, limits.list, { resource: resource(), service: 'compute', ...page }, client.metadata);
-    expect(listed).to.deep.equal({
-      resource: resource(),
-      quotaLimits: [{ quotaId, limit: 0, usage: 0 }],
-      nextPageToken: '',
-    });
+    expect(listed).to.deep.include({ resource: resource(), nextPageToken: '' });
+    expect(listed.quotaLimits).to.deep.equal([
+      { quotaId, limit: 0, usage: 0 },
+      { quotaId: 'compute.disks.count', limit: 32, usage: 0 },
+      { quotaId: 'compute.hddDisks.size', limit: 500 * GiB, usage: 0 },
+      { quotaId: 'compute.images.count', limit: 32, usage: 1 },
+      { quotaId: 'compute.images.size', limit: 1024 * GiB, usage: 8 * MiB },
+      { quotaId: 'compute.runningOperations.count', limit: 15, usage: 0 },
+      { quotaId: 'compute.snapshotSchedules.count', limit: 32, usage: 0 },
+      { quotaId: 'compute.snapshots.count', limit: 32, usage: 0 },
+      { quotaId: 'compute.snapshots.size', limit: 400 * GiB, usage: 0 },
+      { quotaId: 'compute.ssdDisks.size', limit: 200 * GiB, usage: 0 },
+      { quotaId: 'compute.ssdIOM3Disks.size', limit: 186 * GiB, usage: 0 },
+      { quotaId: 'compute.ssdNonReplicatedDisks.size', limit: 558 * GiB, usage: 0 },
+    ]);
     expect(await get()).to.deep.equal({ quotaId, limit: 0, usage: 0 });
   });
 
@@ -125,7 +137,9 @@ describe('quotas end to end', function () {
     }
     expect(await get()).to.deep.equal({ quotaId, limit: 4, usage: 4 });
     expect((await failure(pooled())).code).to.equal(status.RESOURCE_EXHAUSTED);
-    expect(await quota('list')).to.deep.equal({ status: 0, out: `${quotaId}: 4 of 4\n`, err: '' });
+    const listed = await quota('list');
+    expect(listed).to.include({ status: 0, err: '' });
+    expect(listed.out.split('\n')).to.include.members([`${quotaId}: 4 of 4`, 'compute.images.count: 5 of 32']);
   });
 
   it('keeps what is there when the limit falls below it, and lets nothing more come', async () => {
@@ -173,7 +187,7 @@ describe('quotas end to end', function () {
     expect(await quota('set', 'compute.nothing.count', '1')).to.deep.equal({
       status: 1,
       out: '',
-      err: `obraz: Quota compute.nothing.count not found: there are ${quotaId}\n`,
+      err: `obraz: Quota compute.nothing.count not found: there are ${quotas.map(({ id }) => id).join(', ')}\n`,
     });
     const negative = { cloudId, quotaId, limit: { $case: 'value', value: -1n } } as const;
     expect((await failure(unary(admin, admin.setLimit, negative, client.metadata))).code).to.equal(status.INVALID_ARGUMENT);

@@ -4,12 +4,15 @@ import { readFileSync } from 'node:fs';
 import { mkdtemp, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { raiseLimits } from './limits.ts';
 import { removeDataFolder } from './postgres.ts';
 
 export interface ObrazOptions {
   /** A data folder to use (again); it is kept at the end. Default: a new one, removed at the end. */
   dataDirectory?: string;
   environment?: Record<string, string>;
+  /** The limits that hold in the cloud of the first start: none, or what is set there (the defaults, at first). Default: none. */
+  limits?: 'none' | 'as set';
 }
 
 export interface Bootstrap {
@@ -80,6 +83,7 @@ export class Obraz implements AsyncDisposable {
     const obraz = await Obraz.spawn(options);
     try {
       await obraz.waitUntilReady();
+      if (options.limits !== 'as set') await raiseLimits(obraz);
       return obraz;
     } catch (error) {
       await obraz[Symbol.asyncDispose]();

@@ -19,7 +19,11 @@ import { imageMethods } from '../../src/images/methods.ts';
 import { JobBell } from '../../src/operations/job-bell.ts';
 import type { JobHandler } from '../../src/operations/job-handler.ts';
 import { Operations } from '../../src/operations/operations.ts';
+import { reserveRunning } from '../../src/operations/running-operations-quota.ts';
 import { Runner } from '../../src/operations/runner.ts';
+import { type NewLimit, type QuotaState, setLimit } from '../../src/quotas/limits.ts';
+import type { Quota } from '../../src/quotas/quota.ts';
+import { quotas } from '../../src/quotas.ts';
 import { deleteJob } from '../../src/resources/delete.job.ts';
 import { abandonSnapshot, finishSnapshot } from '../../src/snapshots/finish.ts';
 import { measureGrowth } from '../../src/snapshots/growth.ts';
@@ -72,6 +76,7 @@ type Capture = { diskId: string; target: CaptureTarget };
 
 export class ResourcesKit implements AsyncDisposable {
   readonly contents = new FakeContents();
+  readonly cloudId: string;
   readonly folderId: string;
   readonly storage: Storage;
   readonly operations: Operations;
@@ -81,29 +86,35 @@ export class ResourcesKit implements AsyncDisposable {
   readonly #database: TestOrm;
   readonly #bell: JobBell;
 
-  private constructor(database: TestOrm, folderId: string, storage: Storage) {
+  private constructor(database: TestOrm, { cloudId, folderId }: { cloudId: string; folderId: string }, storage: Storage) {
     this.#database = database;
+    this.cloudId = cloudId;
     this.folderId = folderId;
     this.storage = storage;
     this.#bell = new JobBell(this.fork);
-    const operations = new Operations({ bell: this.#bell, fork: this.fork });
+    const operations = new Operations({ bell: this.#bell, fork: this.fork, reserveRunning });
     this.operations = operations;
     const { contents } = this;
     const { layers } = storage;
     const findImage = async (id: string) => (await this.fork().findOne(Image, { id })) ?? undefined;
     const findDisk = async (id: string) => (await this.fork().findOne(Disk, { id })) ?? undefined;
     const findSnapshot = async (id: string) => (await this.fork().findOne(Snapshot, { id })) ?? undefined;
-    const urlPolicy = new UrlPolicy({ allow: [], publicPorts: [] });
+    const urlPolicy = new UrlPolicy({ allow: [], publicPorts: [443] });
     this.images = imageMethods({ operations, findImage, urlPolicy, contents, layers });
     this.disks = diskMethods({ operations, findDisk, contents });
     this.snapshots = snapshotMethods({ operations, findSnapshot, contents, layers });
   }
 
-  static async open(): Promise<ResourcesKit> {
+  /** `limits`: those of its cloud; none unless a test is about them. */
+  static async open({ limits = 'none' }: { limits?: 'none' | 'default' } = {}): Promise<ResourcesKit> {
     const database = await testOrm([...entities]);
-    const { folderId } = await database.orm.em.fork().transactional((em) => bootstrap(em));
-    return new ResourcesKit(database, folderId, await openStorageOn(memoryBlobStore(new Map())));
+    const ids = await database.orm.em.fork().transactional((em) => bootstrap(em));
+    const kit = new ResourcesKit(database, ids, await openStorageOn(memoryBlobStore(new Map())));
+    if (limits === 'none') for (const quota of quotas) await kit.setLimit(quota, 'unlimited');
+    return kit;
   }
+
+  setLimit = (quota: Quota, limit: NewLimit): Promise<QuotaState> => setLimit(this.fork(), quota, this.cloudId, limit);
 
   readonly fork = (): EntityManager => this.#database.orm.em.fork();
 

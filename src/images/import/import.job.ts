@@ -1,4 +1,4 @@
-// The job behind Create image from a URI: probe → open → check sizes → store chunks → READY in one commit.
+// The job behind Create image from a URI: probe → open → check sizes, take them of the quota → store chunks → READY in one commit.
 //
 // Safe to run again at any point. A checkpoint names the root of what is durable and what the source proved to be; a later attempt
 // goes on from it when the source proves the same, and begins anew otherwise.
@@ -31,8 +31,11 @@ import { importJobKind, type ImportPayload } from './import-payload.ts';
 import { LinearSink, NotLinearError } from './linear-sink.ts';
 import { openSource, type SourceDescription } from './source-description.ts';
 import { storeImage } from './store-image.ts';
+import { takeSize } from './take-size.ts';
 
 export interface ImportParts {
+  /** Answers an EntityManager outside of any transaction. */
+  fork: () => EntityManager;
   storage: Storage;
   pool: ChunkPool;
   /** What an attempt asks before it puts anything into the store. */
@@ -79,7 +82,6 @@ async function runImport(parts: ImportParts, job: RunningJob<ImportPayload, Impo
   return async (em: EntityManager) => {
     const row = await lockResource(em, imageResource, payload.imageId);
     changeStatus('Image', row, 'READY');
-    row.size = image.sizeBytes;
     row.storageSize = layer.chunkCount * chunkBytes;
     row.minDiskSize = minDiskSize;
     row.layerRoot = root;
@@ -104,7 +106,7 @@ const maxSourceBytes = maxImageBytes * 1.5;
  * be imported by its extents. @throws at once what its first bytes are refused for.
  */
 async function importInPassing(
-  { storage, pool, admission, log }: ImportParts,
+  { fork, storage, pool, admission, log }: ImportParts,
   job: RunningJob<ImportPayload, ImportCheckpoint>,
   info: SourceInfo,
 ): Promise<Imported | undefined> {
@@ -113,8 +115,10 @@ async function importInPassing(
   if (isReadByRanges(info)) return undefined;
   const seems = recogniseFormat(head, new Uint8Array(0), sizeBytes ?? Number.MAX_SAFE_INTEGER);
   if (seems !== 'raw' || sizeBytes === undefined || sizeBytes <= headBytes + tailBytes) return undefined;
-  // The size that counts may be a footer's less.
-  resolveMinDiskSize(payload.minDiskSize, openRaw(sizeBytes - tailBytes, openLimits).sizeBytes);
+  // The size that counts may be a footer's less; it is known, and taken, at the end.
+  const leastBytes = openRaw(sizeBytes - tailBytes, openLimits).sizeBytes;
+  resolveMinDiskSize(payload.minDiskSize, leastBytes);
+  await takeSize(fork, job, payload.imageId, leastBytes);
   if (job.attempt > 1) tellWhyAnew(log, job, 'the file is read once through, from its first byte');
   const admit = admission(job);
   const { layers } = storage.asWriter(admit);
@@ -127,6 +131,7 @@ async function importInPassing(
       onProgress: ({ bytesDone }) => job.progress({ bytesDone, bytesTotal: sizeBytes, phase: 'importing' }),
     });
     const { image, root } = await sink.finish(openLimits);
+    await takeSize(fork, job, payload.imageId, image.sizeBytes);
     return { image, root, minDiskSize: resolveMinDiskSize(payload.minDiskSize, image.sizeBytes) };
   } catch (error) {
     if (error instanceof NotLinearError) return undefined;
@@ -145,6 +150,7 @@ async function importByExtents(
   const description = await describeSource(parts, job, info, stack);
   const image = await openDiskImage(stack.use(await openSource(description)), openLimits, job.signal);
   const minDiskSize = resolveMinDiskSize(job.payload.minDiskSize, image.sizeBytes);
+  await takeSize(parts.fork, job, job.payload.imageId, image.sizeBytes);
   return { image, root: await storeChunks(parts, job, { info, description, image }), minDiskSize };
 }
 
