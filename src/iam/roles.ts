@@ -34,9 +34,12 @@ const managerAuditor = allow('resource-manager.*.get|list|listOperations');
 const managerViewer = [...managerAuditor, ...allow('resource-manager.*.listAccessBindings')];
 const managerEditor = [
   ...managerViewer,
-  ...allow('resource-manager.folders.create|update|delete', 'resource-manager.clouds.update|delete'),
+  ...allow('resource-manager.folders.create|update|delete', 'resource-manager.clouds.update'),
 ];
-const managerAdmin = [...managerEditor, ...allow('resource-manager.*.setAccessBindings|updateAccessBindings')];
+const managerAdmin = [
+  ...managerEditor,
+  ...allow('resource-manager.*.setAccessBindings|updateAccessBindings', 'resource-manager.clouds.delete'),
+];
 
 const iamAuditor = [...allow('iam.*.get|list|listOperations'), ...place];
 const iamViewer = [...iamAuditor, ...allow('iam.serviceAccounts.listAccessBindings')];
