@@ -75,6 +75,8 @@ const schema = z.object({
   OBRAZ_IMPORT_PORTS: commaSeparated('80,443').pipe(z.array(port)),
   /** PEM file of certificate authorities that imports trust besides the well-known ones. */
   OBRAZ_IMPORT_CA_FILE: z.string().min(1).optional(),
+  /** JSON: entries and mirrors that `obraz catalog` has besides the shipped ones. */
+  OBRAZ_CATALOG_FILE: z.string().min(1).optional(),
   /** The operator's proxies for imports, under the names that everybody uses; those in lower case count as well, and first (as with curl). */
   HTTP_PROXY: z.string().optional(),
   HTTPS_PROXY: z.string().optional(),
@@ -111,6 +113,8 @@ export interface Config {
     proxies: { httpProxy: string | undefined; httpsProxy: string | undefined; noProxy: string | undefined };
     threads: number | undefined;
   };
+  /** Of `obraz catalog`. */
+  catalogFile: string | undefined;
   jobConcurrency: number;
   /** 0: never. */
   scrubBytesPerSecond: number;
@@ -161,6 +165,7 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
       proxies: { httpProxy: value.HTTP_PROXY, httpsProxy: value.HTTPS_PROXY, noProxy: value.NO_PROXY },
       threads: value.OBRAZ_IMPORT_THREADS,
     },
+    catalogFile: value.OBRAZ_CATALOG_FILE,
     jobConcurrency: value.OBRAZ_JOB_CONCURRENCY,
     scrubBytesPerSecond: value.OBRAZ_SCRUB_MIB_PER_SECOND * 1024 ** 2,
     logLevel: value.OBRAZ_LOG_LEVEL,

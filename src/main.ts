@@ -3,6 +3,8 @@
 // status: 0 done, 1 failed, 2 called wrongly; a command may have others, told in its help.
 import { parseArgs } from 'node:util';
 import { type Command, UsageError } from './commands/command.ts';
+import { catalogImport } from './commands/catalog-import.ts';
+import { catalogList } from './commands/catalog-list.ts';
 import { gc } from './commands/gc.ts';
 import { helpOfAll, helpOfGroup, helpOfOne } from './commands/help.ts';
 import { migrate } from './commands/migrate.ts';
@@ -21,6 +23,8 @@ const commands: Readonly<Record<string, Command>> = {
   scrub,
   'quota list': quotaList,
   'quota set': quotaSet,
+  'catalog list': catalogList,
+  'catalog import': catalogImport,
   'nbd attach': nbdAttach,
   'nbd list': nbdList,
   migrate,

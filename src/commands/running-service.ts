@@ -1,10 +1,10 @@
 // Commands that work whether the service runs or not: alone on the data folder when nobody has it, else through the service that has it,
 // as its administrator. So they are never in each other's way.
-import { readFile } from 'node:fs/promises';
+import { access, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { CallOptions, ChannelCredentials, Client, ClientUnaryCall, Metadata, ServiceError } from '@grpc/grpc-js';
 import type { Config } from '../config.ts';
-import { DataFolderInUse } from '../platform/data-folder.ts';
+import { DataFolderInUse, openDataFolder } from '../platform/data-folder.ts';
 import { StartError } from '../platform/start-error.ts';
 import type { WithoutServing } from '../without-serving.ts';
 
@@ -48,6 +48,26 @@ export async function eitherWay<Answer>(config: Config, signal: AbortSignal, way
   }
   await using _parts = parts;
   return await ways.alone(parts);
+}
+
+/**
+ * The service that has the data folder, at once; undefined when none runs on it.
+ * @throws StartError when what runs there serves no API.
+ */
+export async function findServiceIfAny(config: Config): Promise<RunningService | undefined> {
+  // A folder that is not there yet is not to be made.
+  const hasStarted = await access(path.resolve(config.dataDirectory, 'bootstrap.json')).then(
+    () => true,
+    () => false,
+  );
+  if (!hasStarted) return undefined;
+  try {
+    await (await openDataFolder(config.dataDirectory))[Symbol.asyncDispose]();
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof DataFolderInUse)) throw error;
+    return await findService(config);
+  }
 }
 
 /** The service that has the data folder. @throws StartError when there is none, or it serves no API. */
@@ -119,6 +139,8 @@ export async function readStream<Message>(
 ): Promise<void> {
   const cancel = () => stream.cancel();
   signal.addEventListener('abort', cancel, { once: true });
+  // It may have been aborted before anybody listened.
+  if (signal.aborted) cancel();
   try {
     for await (const message of stream) onMessage(message);
   } catch (error) {

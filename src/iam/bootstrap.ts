@@ -7,6 +7,9 @@ import { Cloud } from './hierarchy/cloud.entity.ts';
 import { Folder } from './hierarchy/folder.entity.ts';
 import { Installation } from './installation.entity.ts';
 import { ServiceAccount } from './service-account.entity.ts';
+import { standardImagesFolderId } from './standard-images.ts';
+
+export { standardImagesFolderId } from './standard-images.ts';
 
 export interface BootstrapIds {
   organizationId: string;
@@ -14,9 +17,6 @@ export interface BootstrapIds {
   folderId: string;
   serviceAccountId: string;
 }
-
-/** The public folder's id, literally: Terraform and Packer look for it (facts, section 1.6). */
-export const standardImagesFolderId = 'standard-images';
 
 const installationId = 'installation';
 

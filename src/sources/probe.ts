@@ -42,6 +42,8 @@ export interface SourceInfo {
   validator: Validator | undefined;
   /** The entity tag as the server sent it, weak or strong; a different one later is a change. */
   etag: string | undefined;
+  /** Last-Modified as the server sent it, whatever it is worth. */
+  lastModified: string | undefined;
   /** The first bytes, at most 64 KiB, all of them when the source is shorter. */
   head: Uint8Array;
   policyRules: UrlPolicyRules;
@@ -85,7 +87,9 @@ export async function probeSource(uri: string, policy: UrlPolicy, options: Probe
   }
 }
 
-type Found = Pick<SourceInfo, 'target' | 'sizeBytes' | 'hasRanges' | 'validator' | 'etag' | 'head'> & { kind: 'found' };
+type Found = Pick<SourceInfo, 'target' | 'sizeBytes' | 'hasRanges' | 'validator' | 'etag' | 'lastModified' | 'head'> & {
+  kind: 'found';
+};
 type Answer =
   | Found
   | { kind: 'redirect'; location: string | undefined }
@@ -212,5 +216,6 @@ function found(target: Target, head: ResponseHead, bytes: Uint8Array, sizeBytes:
       `Source ${describeUrl(target)} is an HTML page, not a disk image: a login or download page? Use the address of the file itself`,
     );
   }
-  return { kind: 'found', target, sizeBytes, hasRanges, validator: findValidator(head), etag: head.header('etag'), head: bytes };
+  const [etag, lastModified] = [head.header('etag'), head.header('last-modified')];
+  return { kind: 'found', target, sizeBytes, hasRanges, validator: findValidator(head), etag, lastModified, head: bytes };
 }

@@ -22,7 +22,18 @@ function obraz(...words: string[]): Promise<Ended> {
 describe('command line', () => {
   it('lists every command, for nothing, help, --help and -h alike', async () => {
     const [bare, ...others] = await Promise.all([obraz(), obraz('help'), obraz('--help'), obraz('-h')]);
-    for (const name of ['serve', 'gc', 'scrub', 'quota list', 'quota set', 'migrate', 'token', 'help'])
+    for (const name of [
+      'serve',
+      'gc',
+      'scrub',
+      'quota list',
+      'quota set',
+      'catalog list',
+      'catalog import',
+      'migrate',
+      'token',
+      'help',
+    ])
       expect(bare.out).to.match(new RegExp(`^ {2}${name}\\b`, 'm'));
     for (const ended of [bare, ...others]) expect(ended).to.deep.equal({ status: 0, out: bare.out, err: '' });
   });
