@@ -151,9 +151,17 @@ async function follow(
       }),
     );
   } catch (error) {
-    if (!signal.aborted || whose !== 'ours') throw error;
-    await service.with(OperationServiceClient, (client) => service.call(client, client.cancel, { operationId }));
-    throw new StartError(`stopped: the import of ${name} is cancelled`, { cause: error });
+    if (signal.aborted && whose === 'ours') {
+      await service.with(OperationServiceClient, (client) => service.call(client, client.cancel, { operationId }));
+      throw new StartError(`stopped: the import of ${name} is cancelled`, { cause: error });
+    }
+    if (codeOf(error) !== grpcStatus.UNAVAILABLE) throw error;
+    throw new StartError(
+      `The service has gone away. It goes on with the import of ${name} when it is back: run the command again then`,
+      {
+        cause: error,
+      },
+    );
   }
   const { result } = await service.with(OperationServiceClient, (client) => service.call(client, client.get, { operationId }));
   if (result?.$case === 'error') throw new StartError(`The import of ${name} failed: ${result.value.message}`);

@@ -3,8 +3,7 @@ import { expect } from 'chai';
 import * as fc from 'fast-check';
 import { type ChecksumKind, findDigest, parseChecksums } from '../../../src/image-catalog/checksum-file.ts';
 import { DomainError } from '../../../src/platform/errors.ts';
-import { mutate } from '../../support/mutations.ts';
-import { isLongRun, randomFrom, testSeed } from '../../support/sample.ts';
+import { isLongRun, testSeed } from '../../support/sample.ts';
 
 const sha256 = (digit: string): string => digit.repeat(64);
 const sha512 = (digit: string): string => digit.repeat(128);
@@ -134,33 +133,17 @@ describe('checksum files', () => {
     );
   });
 
-  it(`refuses damaged files or answers digests of the right length, soon (OBRAZ_TEST_SEED=${testSeed})`, function () {
-    this.timeout(60_000);
-    const random = randomFrom(testSeed);
-    const kinds = (['sums', 'bsd', 'single'] as const).flatMap((format) =>
-      (['sha256', 'sha512'] as const).map((algorithm) => ({ format, algorithm })),
-    );
-    const texts = Object.values(published).map(({ text }) => Buffer.from(text));
-    for (let round = 0; round < (isLongRun ? 50_000 : 3000); round += 1) {
-      const damaged = mutate(texts[Math.floor(random() * texts.length)]!, random, []);
-      const kind = kinds[Math.floor(random() * kinds.length)]!;
-      try {
-        const length = kind.algorithm === 'sha256' ? 64 : 128;
-        for (const hex of parseChecksums(Buffer.from(damaged).toString('utf8'), kind).values())
-          expect(hex).to.match(new RegExp(`^[0-9a-f]{${length}}$`));
-      } catch (error) {
-        expect(error, `round ${round}`).to.be.instanceOf(DomainError);
-      }
-    }
-  });
-
-  it('needs time in proportion to the length, whatever the lines look like', function () {
+  it('reads a file of the greatest length in linear time, whatever its lines look like', function () {
     this.timeout(20_000);
-    const lines = [`${'a'.repeat(64)}  `, `SHA256 (${')'.repeat(2000)}`, 'f'.repeat(4000), `SHA256 (${') = '.repeat(900)}`];
-    for (const line of lines)
-      for (const format of ['sums', 'bsd', 'single'] as const) {
-        const text = `${line}\n`.repeat((1024 * 1024) / (line.length + 1));
-        expect(() => parseChecksums(text, { format, algorithm: 'sha256' })).to.throw(DomainError);
-      }
+    const lines: [line: string, kind: ChecksumKind][] = [
+      [`SHA512 (${') = '.repeat(900)}) = ab`, { format: 'bsd', algorithm: 'sha256' }],
+      [`MD5 (${')'.repeat(2000)}) = 0`, { format: 'bsd', algorithm: 'sha256' }],
+      ['#', { format: 'sums', algorithm: 'sha256' }],
+      ['', { format: 'single', algorithm: 'sha256' }],
+      [`${sha256('a')}  ${' '.repeat(2000)}x`, { format: 'sums', algorithm: 'sha256' }],
+      ['f'.repeat(4000), { format: 'single', algorithm: 'sha512' }],
+    ];
+    for (const [line, kind] of lines)
+      expect(() => parseChecksums(`${line}\n`.repeat(2 ** 20 / (line.length + 1)), kind)).to.throw(DomainError);
   });
 });
