@@ -4,6 +4,9 @@ import { mkdir, rm } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { attachedContents } from './attach/disk-contents.ts';
+import { writeEvents } from './audit/file-sink.ts';
+import { keepEventsFor } from './audit/retention.ts';
+import { createServiceAudit } from './audit/service-audit.ts';
 import { type BlockAccess, commitKindLabel, startBlockAccess } from './block-access.ts';
 import { openCertificates } from './certificates.ts';
 import type { Config } from './config.ts';
@@ -39,6 +42,8 @@ import { snapshotResource } from './snapshots/snapshot-resource.ts';
 import { UrlPolicy } from './sources/url-policy.ts';
 import type { OnCorrupt } from './storage/damage.ts';
 import { openStore } from './store.ts';
+import { loadDescriptors } from './transport/descriptors.ts';
+import { methodJson } from './transport/message-json.ts';
 
 export interface App extends AsyncDisposable {
   readonly dataDirectory: string;
@@ -70,6 +75,21 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
   undo.use(await keepAdminToken({ authority, serviceAccountId: ids.serviceAccountId, file: file('admin.token'), log }));
   signal.throwIfAborted();
 
+  const descriptors = loadDescriptors();
+  if (config.audit.file !== undefined) {
+    const sink = { fork, target: config.audit.file, cursorFile: file('audit-cursor.json'), log };
+    undo.use(untilDisposed((ended) => writeEvents(sink, ended)));
+  }
+  // Before the sink at the end: it gets the last ones, too.
+  const { audit } = undo.use(
+    createServiceAudit({
+      fork,
+      metrics,
+      log,
+      methodJson: methodJson(descriptors),
+      tokenIdOf: (subject) => authority.tokenIdOf(subject),
+    }),
+  );
   const certificates = undo.use(await openCertificates(config, fork(), file('ca.pem'), log));
   const bell = new JobBell(fork);
   const maintenance = undo.use(new Maintenance({ url: database.url, fork, storage, log, metrics }));
@@ -112,6 +132,8 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
     }
     const onError = (error: unknown): void => log.warn({ err: error }, 'old operations could not be removed');
     undo.use(untilDisposed((ended) => keepHistoryShort(fork, ended, { onError })));
+    const keepMs = config.audit.keepDays * 24 * 60 * 60 * 1000;
+    undo.use(untilDisposed((ended) => keepEventsFor(keepMs, { fork, log }, ended)));
   }
   const blockParts = { config, ids, fork, storage, authority, access, certificates, bell, operations, jobMetrics, metrics, log };
   const blockAccess =
@@ -133,6 +155,8 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
       exportUris: (name) => blockAccess?.uris(name) ?? [],
       storage,
       maintenance,
+      audit,
+      descriptors,
     }),
   );
   const addresses = { nbd: undefined, nbd_socket: undefined, ...blockAccess?.addresses, ...servers.addresses };

@@ -90,6 +90,10 @@ const schema = z.object({
   OBRAZ_SCRUB_MIB_PER_SECOND: z.coerce.number().int().min(0).max(100_000).default(20),
   /** Connections to PostgreSQL that this process may open. */
   OBRAZ_DATABASE_POOL_SIZE: positiveInteger(20, 200),
+  /** Audit events as JSON lines: a file that is written to, or - for standard output. Default: they are kept in the database alone. */
+  OBRAZ_AUDIT_FILE: z.string().min(1).optional(),
+  /** Audit events go after so many days. */
+  OBRAZ_KEEP_AUDIT_DAYS: positiveInteger(90, 36_500),
   OBRAZ_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
 });
 
@@ -118,6 +122,7 @@ export interface Config {
   jobConcurrency: number;
   /** 0: never. */
   scrubBytesPerSecond: number;
+  audit: { file: string | undefined; keepDays: number };
   logLevel: string;
 }
 
@@ -168,6 +173,7 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
     catalogFile: value.OBRAZ_CATALOG_FILE,
     jobConcurrency: value.OBRAZ_JOB_CONCURRENCY,
     scrubBytesPerSecond: value.OBRAZ_SCRUB_MIB_PER_SECOND * 1024 ** 2,
+    audit: { file: value.OBRAZ_AUDIT_FILE, keepDays: value.OBRAZ_KEEP_AUDIT_DAYS },
     logLevel: value.OBRAZ_LOG_LEVEL,
   };
 }

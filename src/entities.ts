@@ -1,6 +1,7 @@
 // Every entity of the service: what is in the database is read off this list. (src/db knows no resource, so the list stands here.)
 import { AttachSessionSchema } from './attach/attach-session.entity.ts';
 import { DiskGenerationSchema } from './attach/disk-generation.entity.ts';
+import { AuditEventSchema } from './audit/audit-event.entity.ts';
 import { DiskSchema } from './disks/disk.entity.ts';
 import { CondemnedObjectSchema } from './gc/condemned-object.entity.ts';
 import { AccessBindingSchema } from './iam/access-binding.entity.ts';
@@ -39,4 +40,5 @@ export const entities = [
   DiskGenerationSchema,
   QuotaLimitSchema,
   ScrubPassSchema,
+  AuditEventSchema,
 ];

@@ -2,6 +2,7 @@
 // The command line: finds the command by its first words, parses the rest by what the command declares, and turns its end into an exit
 // status: 0 done, 1 failed, 2 called wrongly; a command may have others, told in its help.
 import { parseArgs } from 'node:util';
+import { auditTail } from './commands/audit-tail.ts';
 import { type Command, UsageError } from './commands/command.ts';
 import { catalogImport } from './commands/catalog-import.ts';
 import { catalogList } from './commands/catalog-list.ts';
@@ -25,6 +26,7 @@ const commands: Readonly<Record<string, Command>> = {
   'quota set': quotaSet,
   'catalog list': catalogList,
   'catalog import': catalogImport,
+  'audit tail': auditTail,
   'nbd attach': nbdAttach,
   'nbd list': nbdList,
   migrate,

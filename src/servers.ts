@@ -1,6 +1,7 @@
 // What listens: gRPC with and without TLS, and HTTP. Which service is made of which parts is read off `services`.
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { AttachServiceService } from '../generated/obraz/v1/attach.ts';
+import { AuditServiceService } from '../generated/obraz/v1/audit.ts';
 import { MaintenanceServiceService } from '../generated/obraz/v1/maintenance.ts';
 import { ProgressServiceService } from '../generated/obraz/v1/progress.ts';
 import { QuotaAdminServiceService } from '../generated/obraz/v1/quota_admin.ts';
@@ -18,6 +19,8 @@ import { OperationServiceService } from '../generated/yandex/cloud/operation/ope
 import { QuotaLimitServiceService } from '../generated/yandex/cloud/quotamanager/v1/quota_limit_service.ts';
 import { CloudServiceService } from '../generated/yandex/cloud/resourcemanager/v1/cloud_service.ts';
 import { FolderServiceService } from '../generated/yandex/cloud/resourcemanager/v1/folder_service.ts';
+import type { Audit } from './audit/audit.ts';
+import { auditMethods } from './audit/methods.ts';
 import { attachMethods } from './attach/methods.ts';
 import type { Certificates } from './certificates.ts';
 import type { Config } from './config.ts';
@@ -50,7 +53,7 @@ import { quotaAdminMethods } from './quotas/set-limit.ts';
 import { quotas } from './quotas.ts';
 import type { UrlPolicy } from './sources/url-policy.ts';
 import type { Storage } from './storage/open.ts';
-import { loadDescriptors } from './transport/descriptors.ts';
+import type { Descriptors } from './transport/descriptors.ts';
 import { implement, type ServiceParts } from './transport/implement.ts';
 import { createRequestMetrics } from './transport/request-metrics.ts';
 import { startGrpcServer } from './transport/server.ts';
@@ -70,6 +73,8 @@ export interface ServerParts {
   contents: DiskContents;
   storage: Storage;
   maintenance: Maintenance;
+  audit: Audit;
+  descriptors: Descriptors;
   /** NBD URIs that open an export of this process. */
   exportUris: (exportName: string) => string[];
   certificates: Certificates;
@@ -116,6 +121,7 @@ function services(server: ServerParts, parts: ServiceParts): Service[] {
     implement(QuotaLimitServiceService, quotaLimitMethods(quotas), parts),
     implement(QuotaAdminServiceService, quotaAdminMethods(quotas), parts),
     implement(MaintenanceServiceService, maintenanceMethods({ maintenance, storage }), parts),
+    implement(AuditServiceService, auditMethods({ fork }), parts),
   ];
 }
 
@@ -126,8 +132,7 @@ export interface Servers extends AsyncDisposable {
 }
 
 export async function startServers(server: ServerParts): Promise<Servers> {
-  const { config, log, authority, certificates } = server;
-  const descriptors = loadDescriptors();
+  const { config, log, authority, certificates, descriptors } = server;
   const parts: ServiceParts = {
     authenticate(token) {
       if (token === undefined) throw unauthenticated();
@@ -139,6 +144,7 @@ export async function startServers(server: ServerParts): Promise<Servers> {
     log,
     metrics: createRequestMetrics(server.metrics, descriptors),
     openMethods,
+    audit: server.audit,
   };
   const { services: hosted, health } = withStandardServices(descriptors, services(server, parts));
   await using undo = new AsyncDisposableStack();

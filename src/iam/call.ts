@@ -2,6 +2,7 @@ import type { EntityManager } from '@mikro-orm/postgresql';
 import type { AccessRules } from './access-control.ts';
 import type { Permission } from './permissions.ts';
 import type { Resource } from './resource.ts';
+import type { CallAudit } from '../audit/call-audit.ts';
 
 /** Who calls: echoed as Operation.created_by, matched with access bindings. Source: access.proto Subject. */
 export interface Subject {
@@ -38,6 +39,8 @@ export interface Call {
   readonly requestBytes: () => Uint8Array;
   /** `:authority` of the request, host:port as the caller reached us. */
   readonly authority: string;
+  /** What a method that changes something leaves for the audit; undefined in those that read. */
+  readonly audit?: CallAudit | undefined;
   /** True on the TLS port. */
   readonly secure: boolean;
   /** Sends a response header; before the answer only. */

@@ -92,6 +92,7 @@ export const permissions = [
   'obraz.storage.collectGarbage',
   'obraz.storage.scrub',
   'obraz.quotas.setLimit',
+  'obraz.audit.read',
 ] as const;
 
 export type Permission = (typeof permissions)[number];

@@ -3,6 +3,7 @@
 // - The fence: a statement of a runner changes a job only while (id, attempt) is the latest claim and its lease has not ended.
 // - Rows are locked in one order: what the handler changes, then the job, then the operation. Renewals skip rows that are locked.
 import type { EntityManager } from '@mikro-orm/postgresql';
+import type { AuditEventJson } from '../audit/event.ts';
 import { query } from '../db/bound-query.ts';
 import type { JobAuthority } from './job.entity.ts';
 
@@ -148,15 +149,18 @@ export const giveJobBack = (em: EntityManager, { operationId, attempt }: Fence):
     [operationId, attempt],
   );
 
+export interface RemovedJob {
+  cancelRequested: boolean;
+  hasFollowers: boolean;
+  audit: AuditEventJson | null;
+}
+
 /** Removes the job within the transaction that ends its operation. `undefined`: the fence failed, and the transaction must go. */
-export async function removeJob(
-  em: EntityManager,
-  { operationId, attempt }: Fence,
-): Promise<{ cancelRequested: boolean; hasFollowers: boolean } | undefined> {
-  const [row] = await query<{ cancelRequested: boolean; hasFollowers: boolean }>(
+export async function removeJob(em: EntityManager, { operationId, attempt }: Fence): Promise<RemovedJob | undefined> {
+  const [row] = await query<RemovedJob>(
     em,
     `delete from jobs where ${fenced}
-     returning cancel_requested as "cancelRequested",
+     returning cancel_requested as "cancelRequested", audit,
                exists (select from jobs later where later.after_operation_id = $1) as "hasFollowers"`,
     [operationId, attempt],
   );
@@ -190,13 +194,14 @@ export interface NewJob {
   authority: JobAuthority | undefined;
   /** The folder whose running operations it is one of; null: it does not count. */
   countedFolderId: string | null;
+  audit: AuditEventJson | undefined;
 }
 
 export const insertJob = (em: EntityManager, job: NewJob): Promise<unknown> =>
   query(
     em,
-    `insert into jobs (operation_id, kind, payload, pinned_roots, after_operation_id, authority, counted_folder_id, run_at)
-     values ($1, $2, $3::jsonb, $4::text[], $5, $6::jsonb, $7, date_trunc('milliseconds', now()))`,
+    `insert into jobs (operation_id, kind, payload, pinned_roots, after_operation_id, authority, counted_folder_id, audit, run_at)
+     values ($1, $2, $3::jsonb, $4::text[], $5, $6::jsonb, $7, $8::jsonb, date_trunc('milliseconds', now()))`,
     [
       job.operationId,
       job.kind,
@@ -205,6 +210,7 @@ export const insertJob = (em: EntityManager, job: NewJob): Promise<unknown> =>
       job.afterOperationId ?? null,
       job.authority === undefined ? null : JSON.stringify(job.authority),
       job.countedFolderId,
+      job.audit === undefined ? null : JSON.stringify(job.audit),
     ],
   );
 

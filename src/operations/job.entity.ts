@@ -3,6 +3,7 @@
 // Instants here are the database's: they are written and compared with its clock alone (job-queries.ts). The payload may hold secrets
 // (signed URLs): it is never logged, and is deleted with the row.
 import { defineEntity, p } from '@mikro-orm/core';
+import type { AuditEventJson } from '../audit/event.ts';
 import { instant, text } from '../db/columns.ts';
 import type { Grant, Subject } from '../iam/call.ts';
 
@@ -34,6 +35,8 @@ const JobSchema = defineEntity({
     leaseUntil: instant().nullable(),
     leaseOwner: text().nullable(),
     cancelRequested: p.boolean().default(false),
+    /** The event that its beginning left, for that of its end; null when no call began it. */
+    audit: p.json<AuditEventJson>().nullable(),
     /** Not claimed while that operation's job exists. */
     afterOperationId: text().nullable(),
     /** What the call that ordered it was allowed, and who made it: asked again before every attempt. Null: nobody's work, or unconditional. */

@@ -1,6 +1,9 @@
 // What methods do with operations: begin one in the transaction that changes their resource, cancel that of another, wait for its end.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { EntityManager } from '@mikro-orm/postgresql';
+import { AccessBindingsOperationResult } from '../../generated/yandex/cloud/access/access.ts';
+import type { AuditEventJson } from '../audit/event.ts';
+import type { JsonObject } from '../audit/masking.ts';
 import { isTransientDatabaseError } from '../db/database-error.ts';
 import type { Call, Method } from '../iam/call.ts';
 import type { ResourceKind } from '../iam/resource.ts';
@@ -117,7 +120,7 @@ export class Operations {
   }
 
   async #begin(
-    call: Pick<Call, 'em'> & Partial<Pick<Call, 'subject' | 'grants'>>,
+    call: Pick<Call, 'em'> & Partial<Pick<Call, 'subject' | 'grants' | 'audit'>>,
     createdBy: string,
     repeatable: RepeatableCall | undefined,
     work: Work,
@@ -137,7 +140,11 @@ export class Operations {
         return made.existing;
       }
       const created = em.create(Operation, newRow(id, createdBy, made));
+      // What a delete removes is still there; what a create makes is there after the flush.
+      const isDelete = made.description.startsWith('Delete ');
+      const audited = isDelete ? await this.#record(em, call, id, made) : undefined;
       await em.flush();
+      const audit = audited ?? (await this.#record(em, call, id, made));
       if (made.job !== undefined) {
         aftermath.hasJob = true;
         const countedFolderId = made.countsAsRunning === false ? null : made.folderId;
@@ -151,6 +158,7 @@ export class Operations {
           afterOperationId,
           authority: authorityOf(call, made.job),
           countedFolderId,
+          audit,
         });
       }
       return created;
@@ -158,6 +166,17 @@ export class Operations {
     if (aftermath.hasJob || aftermath.cancelled.length > 0) this.#bell.ring(aftermath.cancelled);
     if (aftermath.freesData) this.#bell.freed();
     return toOperationMessage(operation);
+  }
+
+  /** The event of what the transaction changes, where a call asked for it. */
+  #record(
+    em: EntityManager,
+    { audit }: Partial<Pick<Call, 'audit'>>,
+    operationId: string,
+    { folderId, resourceId, job, response }: NewOperation,
+  ): Promise<AuditEventJson | undefined> | undefined {
+    const status = job === undefined ? 'DONE' : 'STARTED';
+    return audit?.record(em, { status, folderId, resourceId, operationId, ...effectOf(response) });
   }
 
   /** A transaction with an identity map of its own. */
@@ -233,6 +252,8 @@ export class Operations {
     await this.#transaction(call.em, async (em) => {
       await flagJobs(em, [operation.id]);
       await flagOperations(em, [operation.id]);
+      const { id, folderId } = operation;
+      await call.audit?.record(em, { status: 'DONE', folderId, resourceId: id });
     });
     this.#bell.ring([operation.id]);
     return toOperationMessage(await call.em.fork().findOneOrFail(Operation, { id: operation.id }));
@@ -266,6 +287,15 @@ export class Operations {
       pauseMs = Math.min(pauseMs * 2, 1000);
     }
   }
+}
+
+/** What access bindings really changed; every other effect is what the request says. */
+function effectOf(response: PackedMessage | undefined): { details?: JsonObject } {
+  if (response?.typeUrl.endsWith('/yandex.cloud.access.AccessBindingsOperationResult') !== true) return {};
+  const { effectiveDeltas } = AccessBindingsOperationResult.toJSON(
+    AccessBindingsOperationResult.decode(response.value),
+  ) as JsonObject;
+  return { details: { effectiveDeltas: effectiveDeltas ?? [] } };
 }
 
 function repeatableCall(call: Call): RepeatableCall | undefined {

@@ -1,5 +1,6 @@
 // How an attempt ends. Every way out is one fenced transaction or statement; when the fence fails nothing has happened, and another
 // attempt carries on.
+import { recordJobEnd } from '../audit/job-end.ts';
 import { isTransientDatabaseError } from '../db/database-error.ts';
 import { assertStillGranted } from '../iam/authorize.ts';
 import { DomainError, TransientError } from '../platform/errors.ts';
@@ -8,7 +9,7 @@ import { type Effect, type JobHandler, LeaseLost } from './job-handler.ts';
 import { giveJobBack, postponeJob, removeJob, replaceJob } from './job-queries.ts';
 import { endOperation } from './operation-queries.ts';
 import type { JobOutcome, RunnerContext } from './runner-parts.ts';
-import { encodeStatus } from './status.mapper.ts';
+import { codeNumbers, encodeStatus } from './status.mapper.ts';
 
 export interface Settled {
   outcome: JobOutcome;
@@ -84,7 +85,8 @@ async function succeed(job: HeldJob, effect: Effect, { fork, bell }: RunnerConte
         const removed = await removeJob(em, job);
         if (removed === undefined) throw new LeaseLost();
         await endOperation(em, job.operationId, { response: answer }, job.meter);
-        return { next: undefined, ...removed };
+        await recordJobEnd(em, removed.audit);
+        return { next: undefined, hasFollowers: removed.hasFollowers };
       }),
     );
     announce(job, bell, next !== undefined || hasFollowers);
@@ -112,6 +114,7 @@ async function fail(job: HeldJob, handler: JobHandler, context: RunnerContext, c
         // A cancellation that nobody here has heard of yet may be why the work failed.
         const error = removed.cancelRequested ? cancelled() : cause;
         await endOperation(em, job.operationId, { error: encodeStatus(error) }, job.meter);
+        await recordJobEnd(em, removed.audit, { cause: error, code: codeNumbers[error.code] });
         return { error, hasFollowers: removed.hasFollowers };
       }),
     );

@@ -13,6 +13,7 @@ const prefixes = {
   snapshotSchedule: 'fd8',
   disk: 'epd',
   operation: 'fd8',
+  auditEvent: 'ev0',
 } as const;
 
 export type IdKind = keyof typeof prefixes;

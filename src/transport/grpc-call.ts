@@ -3,13 +3,14 @@ import type { ServerWritableStream, ServerUnaryCall } from '@grpc/grpc-js';
 import type { EntityManager } from '@mikro-orm/postgresql';
 import type { AccessRules } from '../iam/access-control.ts';
 import type { Call, Grant, Subject } from '../iam/call.ts';
+import type { AuditedCall, TransportAudit } from '../audit/audit.ts';
 import { DomainError } from '../platform/errors.ts';
 import type { Log } from '../platform/log.ts';
 import { maskSecrets } from '../platform/log.ts';
 import type { MethodMetrics } from './request-metrics.ts';
 import { AnswerHeaders } from './answer-headers.ts';
 import { canonicalBytes } from './canonical-bytes.ts';
-import { readRequestIds, readText } from './request-headers.ts';
+import { readRequestIds, readText, readToken } from './request-headers.ts';
 import { type Failure, codeNames, judge, toFailure } from './status.ts';
 
 /** What grpc-js hands to a handler: bytes, since messages are decoded after authentication. */
@@ -24,6 +25,8 @@ export interface CallContext {
   access: AccessRules;
   metrics: MethodMetrics;
   serializeRequest: (request: object) => Uint8Array;
+  /** Of methods that change something. */
+  audit: ((call: AuditedCall) => TransportAudit) | undefined;
 }
 
 const gone = {
@@ -48,6 +51,7 @@ export class GrpcCall implements Call {
   readonly #startedAt = performance.now();
   #em: EntityManager | undefined;
   #controller: AbortController | undefined;
+  #audit: TransportAudit | undefined;
   /** Why the call was over before it was answered. */
   #abortReason: DomainError | undefined;
   #answered = false;
@@ -85,6 +89,23 @@ export class GrpcCall implements Call {
 
   get requestBytes(): () => Uint8Array {
     return () => canonicalBytes(this.#context.serializeRequest, this.request!);
+  }
+
+  get audit(): TransportAudit | undefined {
+    return (this.#audit ??= this.#context.audit?.(this.#audited()));
+  }
+
+  #audited(): AuditedCall {
+    const { metadata } = this.#incoming;
+    return {
+      requestId: this.requestId,
+      subject: this.subject,
+      grants: this.grants,
+      peer: this.#incoming.getPeer(),
+      userAgent: readText(metadata, 'user-agent'),
+      token: readToken(metadata),
+      requestBytes: this.request === undefined ? undefined : () => this.#context.serializeRequest(this.request!),
+    };
   }
 
   get setHeader(): (name: string, value: string) => void {
@@ -130,6 +151,7 @@ export class GrpcCall implements Call {
     const shown = this.#abortReason !== undefined && (!isBug || isAbort(thrown, this.#abortReason)) ? this.#abortReason : error;
     const failure = toFailure(shown, this.requestId);
     this.#end(failure.code, shown, shown === error && isBug ? thrown : undefined);
+    this.audit?.failed(shown, failure.code);
     return failure;
   }
 

@@ -14,6 +14,7 @@ import type {
 } from '@grpc/grpc-js';
 import type { EntityManager } from '@mikro-orm/postgresql';
 import type { AccessRules } from '../iam/access-control.ts';
+import type { Audit } from '../audit/audit.ts';
 import type { Call, Method, StreamMethod, Subject } from '../iam/call.ts';
 import { DomainError } from '../platform/errors.ts';
 import type { Log } from '../platform/log.ts';
@@ -39,6 +40,8 @@ export interface ServiceParts {
   metrics: RequestMetrics;
   /** Methods that need no token, by full name: `yandex.cloud.endpoint.ApiEndpointService/List`. Their `subject` is undefined. */
   openMethods: ReadonlySet<string>;
+  /** Without it no events are left. */
+  audit?: Audit;
 }
 
 /** The methods of a service, by the names of its generated definition. What is missing answers UNIMPLEMENTED. */
@@ -88,6 +91,7 @@ function methodHandler(rpc: Rpc, method: AnyMethod | undefined, parts: ServicePa
   const isOpen = parts.openMethods.has(name);
   const validate = parts.validator.forMethod(rpc.path);
   const metrics = parts.metrics.forMethod(name);
+  const audit = method === undefined ? undefined : parts.audit?.forMethod(name);
 
   /** First: who calls. Nothing of the request is looked at before. */
   const admit = (call: GrpcCall, metadata: Metadata): Promise<Subject> | Subject | undefined => {
@@ -117,6 +121,7 @@ function methodHandler(rpc: Rpc, method: AnyMethod | undefined, parts: ServicePa
       const subject = admit(call, incoming.metadata);
       call.subject = subject instanceof Promise ? await subject : subject;
       const message = rpc.responseSerialize(await method!(parse(call, incoming.request), call));
+      if (audit !== undefined) await call.audit!.succeeded(message);
       call.sendHeaders();
       call.succeeded();
       send(null, message);
@@ -140,7 +145,13 @@ function methodHandler(rpc: Rpc, method: AnyMethod | undefined, parts: ServicePa
   async function* messages(call: GrpcCall, incoming: ServerWritableStream<Buffer, Buffer>): AsyncGenerator<Buffer> {
     call.subject = await admit(call, incoming.metadata);
     const answers = method!(parse(call, incoming.request), call) as AsyncIterable<unknown>;
-    for await (const message of answers) yield rpc.responseSerialize(message);
+    let begun = audit === undefined;
+    for await (const message of answers) {
+      if (!begun) await call.audit!.started();
+      begun = true;
+      yield rpc.responseSerialize(message);
+    }
+    await call.audit?.succeeded(undefined);
   }
 
   return (listener) => {
@@ -153,6 +164,7 @@ function methodHandler(rpc: Rpc, method: AnyMethod | undefined, parts: ServicePa
       access: parts.access,
       metrics,
       serializeRequest: rpc.requestSerialize,
+      audit,
     };
     return rpc.responseStream
       ? (incoming: ServerWritableStream<Buffer, Buffer>) => void serveStream(listener, new GrpcCall(incoming, context), incoming)

@@ -30,6 +30,10 @@ export function readBearerToken(metadata: Metadata): string | undefined {
   return /^bearer /i.test(header) ? header.slice('bearer '.length).trim() : undefined;
 }
 
+/** The token of a call that has been let in or refused, for the audit. */
+export const readToken = (metadata: Metadata): string | undefined =>
+  /^bearer +(\S+)/i.exec(first(metadata, 'authorization') ?? '')?.[1];
+
 /** @throws DomainError INVALID_ARGUMENT. */
 export function readIdempotencyKey(metadata: Metadata): string | undefined {
   const key = first(metadata, 'idempotency-key');

@@ -18,6 +18,7 @@ export const createIamToken =
       );
     }
     const subject = await verifyServiceAccountJwt(call.em, identity.value);
+    call.audit?.identify(subject);
     const { token: iamToken, expiresAt } = authority.issue(subject);
     return { iamToken, expiresAt };
   };

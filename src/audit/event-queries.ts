@@ -1,0 +1,175 @@
+// The statements on events. Writers only insert, each in the transaction of what it changed, and wait for nobody. So ids and times do not
+// tell the order in which transactions were committed, and a reader that went by them would miss what is committed late: readers give
+// every event that they see for the first time the next number, one reader at a time, and go by the numbers.
+import type { EntityManager } from '@mikro-orm/postgresql';
+import { query } from '../db/bound-query.ts';
+import type { AuditEventJson } from './event.ts';
+import type { AuditedKind } from './event-types.ts';
+
+/** Where it happened, as far as it is known; names and what lies between are looked up. */
+export interface Place {
+  /** The folder, or the cloud of what lies in no folder. */
+  folderId?: string | undefined;
+  kind?: AuditedKind | undefined;
+  resourceId?: string | undefined;
+  /** The name of what has no row any more, or none yet. */
+  resourceName?: string | undefined;
+}
+
+const step = (type: string, id: string, name: string): string =>
+  `jsonb_build_object('resourceType', ${type}, 'resourceId', ${id}, 'resourceName', ${name})`;
+
+/** The path from the cloud to the resource: $4 is the folder's id, or the cloud's; $5 to $7 type, id and name of the resource. */
+function pathOf(kind: AuditedKind | undefined): string {
+  const table = kind?.table;
+  const isContainer = table === 'folders' || table === 'clouds';
+  const folderId =
+    table === undefined || isContainer ? '$4::text' : `coalesce($4::text, (select folder_id from ${table} where id = $6))`;
+  const places = `
+    select clouds.id as cloud_id, clouds.name as cloud_name, folders.id as folder_id, folders.name as folder_name
+    from folders join clouds on clouds.id = folders.cloud_id where folders.id = ${isContainer ? 'coalesce($6::text, $4)' : folderId}
+    union all
+    select id, name, null, null from clouds where id = ${isContainer ? 'coalesce($6::text, $4)' : folderId}`;
+  const containers = `coalesce((
+    select jsonb_build_array(${step(`'resource-manager.cloud'`, 'cloud_id', 'cloud_name')})
+           || case when folder_id is null then '[]' else jsonb_build_array(${step(`'resource-manager.folder'`, 'folder_id', 'folder_name')}) end
+    from (${places}) as places limit 1), `;
+  const name = table === undefined ? '$7::text' : `coalesce((select name from ${table} where id = $6), $7::text)`;
+  const resource = `case when $6::text is null then '[]' else jsonb_build_array(${step('$5::text', '$6::text', name)}) end`;
+  // A folder or a cloud is the end of the path of containers, where it is there.
+  return isContainer ? `${containers}${resource})` : `${containers}'[]') || ${resource}`;
+}
+
+const statements = new Map<AuditedKind | undefined, string>();
+
+/** One statement, so that a change waits once more for the database, not four times. */
+function insertStatement(kind: AuditedKind | undefined): string {
+  const known = statements.get(kind);
+  if (known !== undefined) return known;
+  const statement = `
+    insert into audit_events (id, occurred_at, event)
+    select $1, $2::timestamptz,
+      jsonb_set(
+        jsonb_set($3::jsonb, '{authentication,subjectName}', coalesce((select to_jsonb(name) from service_accounts where id = $8), 'null')),
+        '{resourceMetadata,path}', ${pathOf(kind)})
+    returning event`;
+  statements.set(kind, statement);
+  return statement;
+}
+
+/** Writes an event, in the transaction of `em` where there is one, and answers it with its path. */
+export async function insertEvent(em: EntityManager, event: AuditEventJson, place: Place): Promise<AuditEventJson> {
+  const { folderId, kind, resourceId, resourceName } = place;
+  const [row] = await query<{ event: AuditEventJson }>(em, insertStatement(kind), [
+    event.eventId,
+    event.eventTime,
+    JSON.stringify(event),
+    folderId ?? null,
+    kind?.type ?? null,
+    kind === undefined ? null : (resourceId ?? null),
+    resourceName ?? null,
+    event.authentication.subjectId ?? null,
+  ]);
+  return row!.event;
+}
+
+/** Writes an event that has its path already. */
+export const insertWholeEvent = (em: EntityManager, event: AuditEventJson): Promise<unknown> =>
+  query(em, 'insert into audit_events (id, occurred_at, event) values ($1, $2::timestamptz, $3::jsonb)', [
+    event.eventId,
+    event.eventTime,
+    JSON.stringify(event),
+  ]);
+
+export interface NumberedEvent {
+  position: number;
+  event: AuditEventJson;
+}
+
+/** Numbers at most so many at once. */
+const batchRows = 1_000;
+
+/** Gives numbers to what has none yet. One transaction at a time does it, so that what has a lower number was seen before. */
+async function numberNewEvents(em: EntityManager): Promise<void> {
+  while (true) {
+    const count = await em.transactional(async (inner) => {
+      await query(inner, `select pg_advisory_xact_lock(hashtextextended('audit-numbers', 0))`);
+      const rows = await query(
+        inner,
+        `with fresh as materialized (
+           select id, row_number() over (order by occurred_at, id) as place
+           from (select id, occurred_at from audit_events where position is null order by occurred_at, id limit $1) as first
+         )
+         update audit_events
+         set position = (select coalesce(max(position), 0) from audit_events) + fresh.place
+         from fresh where audit_events.id = fresh.id
+         returning 1`,
+        [batchRows],
+      );
+      return rows.length;
+    });
+    if (count < batchRows) return;
+  }
+}
+
+/** Whether anybody has to take the lock: readers that wait for news ask often. */
+async function hasNewEvents(em: EntityManager): Promise<boolean> {
+  const rows = await query(em, 'select 1 from audit_events where position is null limit 1');
+  return rows.length > 0;
+}
+
+/** Events after that number, in their order, at most `limit`. Every event is answered once to whoever goes on from the last number. */
+export async function eventsAfter(em: EntityManager, position: number, limit: number): Promise<NumberedEvent[]> {
+  if (await hasNewEvents(em)) await numberNewEvents(em);
+  return query<NumberedEvent>(
+    em,
+    `select position::float8 as position, event from audit_events where position > $1 order by position limit $2`,
+    [position, limit],
+  );
+}
+
+/** The number to go on from for a reader that wants the last `count` events. */
+export async function positionBeforeLast(em: EntityManager, count: number): Promise<number> {
+  if (await hasNewEvents(em)) await numberNewEvents(em);
+  const [row] = await query<{ position: number }>(
+    em,
+    `select coalesce(min(position) - 1, 0)::float8 as position
+     from (select position from audit_events where position is not null order by position desc limit $1) as last`,
+    [count],
+  );
+  return row!.position;
+}
+
+/** The number of the event of that id; undefined when it is not there. */
+export async function positionOf(em: EntityManager, eventId: string): Promise<number | undefined> {
+  const [row] = await query<{ position: number | null }>(
+    em,
+    'select position::float8 as position from audit_events where id = $1',
+    [eventId],
+  );
+  return row?.position ?? undefined;
+}
+
+/**
+ * Removes what is older, but for the last one that has a number, which keeps the numbers going up; answers how many. In batches, so that
+ * no statement is long.
+ */
+export async function removeOldEvents(em: EntityManager, keepMs: number, signal?: AbortSignal): Promise<number> {
+  let removed = 0;
+  while (true) {
+    if (signal?.aborted === true) break;
+    const [row] = await query<{ count: number }>(
+      em,
+      `with old as materialized (
+         select ctid from audit_events where occurred_at < now() - $1 * interval '1 millisecond'
+           and (position is null or position < (select max(position) from audit_events))
+         order by occurred_at limit $2 for update skip locked
+       ), gone as (delete from audit_events using old where audit_events.ctid = old.ctid returning 1)
+       select count(*)::int as count from gone`,
+      [keepMs, batchRows],
+    );
+    removed += row!.count;
+    if (row!.count < batchRows) break;
+  }
+  return removed;
+}

@@ -1,0 +1,35 @@
+// The audit of the service, put together: what makes events, what writes those of refusals, and their numbers.
+import type { EntityManager } from '@mikro-orm/postgresql';
+import type { Metrics } from '../platform/metrics.ts';
+import { Audit, type AuditParts } from './audit.ts';
+import { eventStatuses } from './event.ts';
+import { Refusals, type RefusalsParts } from './refusals.ts';
+
+export interface ServiceAuditParts extends Pick<AuditParts, 'methodJson' | 'tokenIdOf'> {
+  fork: () => EntityManager;
+  metrics: Metrics;
+  log: RefusalsParts['log'];
+}
+
+/** Disposal writes what waits. */
+export interface ServiceAudit extends AsyncDisposable {
+  readonly audit: Audit;
+}
+
+export function createServiceAudit({ fork, metrics, log, ...parts }: ServiceAuditParts): ServiceAudit {
+  const written = metrics.counter({
+    name: 'obraz_audit_events_total',
+    help: 'Audit events of calls that this process wrote, by status. (Events of the ends of jobs are not counted: jobs are.)',
+    labels: { status: eventStatuses },
+  });
+  const series = Object.fromEntries(eventStatuses.map((status) => [status, written.with({ status })]));
+  const leftOut = metrics
+    .counter({ name: 'obraz_audit_left_out_total', help: 'Refused calls that left no audit event, since there were too many.' })
+    .with({});
+  const onWritten: AuditParts['onWritten'] = (status) => series[status]!.inc();
+  const refusals = new Refusals({ fork, log, onWritten, onLeftOut: () => leftOut.inc() });
+  return {
+    audit: new Audit({ ...parts, fork, refusals, onWritten }),
+    [Symbol.asyncDispose]: () => refusals[Symbol.asyncDispose](),
+  };
+}
