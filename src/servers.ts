@@ -22,6 +22,7 @@ import { FolderServiceService } from '../generated/yandex/cloud/resourcemanager/
 import type { Audit } from './audit/audit.ts';
 import { auditMethods } from './audit/methods.ts';
 import { attachMethods } from './attach/methods.ts';
+import { keyMethods } from './authorized-keys/methods.ts';
 import type { Certificates } from './certificates.ts';
 import type { Config } from './config.ts';
 import { diskTypeMethods, zoneMethods } from './catalog/methods.ts';
@@ -46,6 +47,7 @@ import { coalesce } from './platform/coalesce.ts';
 import { unauthenticated } from './platform/errors.ts';
 import type { Log } from './platform/log.ts';
 import type { Metrics } from './platform/metrics.ts';
+import { serviceAccountMethods } from './service-accounts/methods.ts';
 import { snapshotMethods } from './snapshots/methods.ts';
 import { Snapshot } from './snapshots/snapshot.entity.ts';
 import { quotaLimitMethods } from './quotas/methods.ts';
@@ -112,12 +114,12 @@ function services(server: ServerParts, parts: ServiceParts): Service[] {
     implement(AttachServiceService, attachMethods({ authority, uris: server.exportUris }), parts),
     implement(IamTokenServiceService, iamTokenMethods({ authority }), parts),
     implement(ApiEndpointServiceService, apiEndpointMethods({ publicAddress: config.publicAddress }), parts),
-    implement(FolderServiceService, folderMethods(), parts),
-    implement(CloudServiceService, cloudMethods(), parts),
+    implement(FolderServiceService, folderMethods({ operations }), parts),
+    implement(CloudServiceService, cloudMethods({ operations }), parts),
+    implement(ServiceAccountServiceService, serviceAccountMethods({ operations }), parts),
+    implement(KeyServiceService, keyMethods({ operations }), parts),
     // Not there yet: every method answers UNIMPLEMENTED.
     implement(SnapshotScheduleServiceService, {}, parts),
-    implement(ServiceAccountServiceService, {}, parts),
-    implement(KeyServiceService, {}, parts),
     implement(QuotaLimitServiceService, quotaLimitMethods(quotas), parts),
     implement(QuotaAdminServiceService, quotaAdminMethods(quotas), parts),
     implement(MaintenanceServiceService, maintenanceMethods({ maintenance, storage }), parts),

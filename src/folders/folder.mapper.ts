@@ -1,5 +1,6 @@
-import { Folder_Status, type Folder as FolderMessage } from '../../generated/yandex/cloud/resourcemanager/v1/folder.ts';
+import { Folder_Status, Folder as FolderMessage } from '../../generated/yandex/cloud/resourcemanager/v1/folder.ts';
 import type { Folder } from '../iam/hierarchy/folder.entity.ts';
+import { type PackedMessage, pack } from '../operations/pack.ts';
 
 export const toFolderMessage = ({ id, cloudId, createdAt, name, description, labels, status }: Folder): FolderMessage => ({
   id,
@@ -10,3 +11,6 @@ export const toFolderMessage = ({ id, cloudId, createdAt, name, description, lab
   labels,
   status: Folder_Status[status],
 });
+
+/** The folder as an operation's response. */
+export const packFolder = (folder: Folder): PackedMessage => pack(FolderMessage, toFolderMessage(folder));

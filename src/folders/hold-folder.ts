@@ -5,7 +5,7 @@ import { failedPrecondition, notFound } from '../platform/errors.ts';
 
 /**
  * The folder, in a transaction that puts something into it: the folder cannot be deleted before that transaction has ended, nor can
- * anything be put into it once its delete has begun. Holders do not wait for each other, nor for a change of its name.
+ * anything be put into it once its delete has begun. Holders do not wait for each other.
  * @throws DomainError NOT_FOUND, FAILED_PRECONDITION when it is being deleted.
  */
 export async function holdFolder(em: EntityManager, id: string): Promise<Pick<Folder, 'id' | 'cloudId'>> {

@@ -2,6 +2,7 @@
 // they were given, in the order in which they were given. Called in the transaction of the method; changes of one resource wait for
 // each other.
 import type { EntityManager } from '@mikro-orm/postgresql';
+import { query } from '../db/bound-query.ts';
 import { type ListDefinition, listPage } from '../db/listing/list-page.ts';
 import { failedPrecondition } from '../platform/errors.ts';
 import { AccessBinding } from './access-binding.entity.ts';
@@ -98,6 +99,21 @@ export async function updateBindings(
 /** Removes the bindings of a resource that goes. */
 export async function removeBindings(em: EntityManager, resource: BoundResource): Promise<void> {
   await em.nativeDelete(AccessBinding, scopeOf(resource));
+}
+
+/**
+ * Takes away all roles of a subject that goes, wherever it has them. Rows are locked in the order of their key, in which changes of one
+ * resource's bindings lock them too.
+ */
+export async function removeBindingsOf(em: EntityManager, { id, type }: Subject): Promise<void> {
+  await query(
+    em,
+    `with given as materialized (
+       select ctid from access_bindings where subject_type = $1 and subject_id = $2
+       order by resource_kind, resource_id, role_id for update
+     ) delete from access_bindings using given where access_bindings.ctid = given.ctid`,
+    [type, id],
+  );
 }
 
 /** Its bindings in their order, held against other changes until the transaction ends. */

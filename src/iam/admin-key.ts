@@ -1,12 +1,12 @@
 // The file `admin-key.json`: an authorized key of the admin service account, in the form in which SDKs, Terraform and yc read one (facts,
 // section 1.3). The private key stands as plain PEM: a line of text before it, as some tools write one, is more than some readers take.
-import { createPublicKey, generateKeyPair } from 'node:crypto';
+import { createPublicKey } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
-import { promisify } from 'node:util';
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { newId } from '../platform/ids.ts';
 import { replaceFile } from '../platform/replace-file.ts';
 import { AuthorizedKey } from './authorized-key.entity.ts';
+import { makeKeyPair } from './key-pair.ts';
 
 export interface KeyFile {
   id: string;
@@ -66,11 +66,7 @@ function publicHalf(privateKey: string): string | undefined {
 }
 
 async function makeKey(em: EntityManager, serviceAccountId: string): Promise<{ key: AuthorizedKey; keyFile: KeyFile }> {
-  const pair = await promisify(generateKeyPair)('rsa', {
-    modulusLength: 2048,
-    publicKeyEncoding: { type: 'spki', format: 'pem' },
-    privateKeyEncoding: { type: 'pkcs8', format: 'pem' },
-  });
+  const pair = await makeKeyPair('RSA_2048');
   const key = em.create(AuthorizedKey, {
     id: newId('key'),
     serviceAccountId,

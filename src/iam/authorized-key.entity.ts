@@ -16,6 +16,8 @@ const AuthorizedKeySchema = defineEntity({
     keyAlgorithm: text().$type<KeyAlgorithm>(),
     /** SubjectPublicKeyInfo as PEM. */
     publicKey: p.text(),
+    /** About when it last signed something that was accepted. */
+    lastUsedAt: instant().nullable(),
   },
   indexes: [{ name: 'authorized_keys_account_index', properties: ['serviceAccountId', 'id'] }],
 });

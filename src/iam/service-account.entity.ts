@@ -14,8 +14,14 @@ const ServiceAccountSchema = defineEntity({
     name: text(),
     description: text(),
     labels: p.json<Record<string, string>>(),
-    /** Tokens are given to ACTIVE accounts only, and end with that status. */
+    /** What was last asked for. Whether it may act now also depends on the times below: active-account.ts. */
     status: text().$type<ServiceAccountStatus>(),
+    /** When it stops working. */
+    expiresAt: instant().nullable(),
+    /** When a suspension ends by itself. */
+    suspendedUntil: instant().nullable(),
+    /** About when it last signed in with a key. */
+    lastAuthenticatedAt: instant().nullable(),
   },
   uniques: [{ name: 'service_accounts_name_unique', properties: ['folderId', 'name'] }],
   indexes: [{ name: 'service_accounts_folder_index', properties: ['folderId', 'id'] }],

@@ -7,6 +7,7 @@ import { raw } from '@mikro-orm/core';
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { isTransientDatabaseError } from '../db/database-error.ts';
 import { TransientError, unauthenticated } from '../platform/errors.ts';
+import { activeAt } from './active-account.ts';
 import type { Subject } from './call.ts';
 import { RevokedToken } from './revoked-token.entity.ts';
 import { ServiceAccount } from './service-account.entity.ts';
@@ -197,7 +198,10 @@ export class TokenAuthority implements AsyncDisposable {
   async #check(token: string, { id, subject, expiresAt }: TokenClaims): Promise<Subject> {
     const em = this.#forkEm();
     const [revocations, account] = await fromDatabase(
-      Promise.all([em.count(RevokedToken, { id }), em.fork().count(ServiceAccount, { id: subject.id, status: 'ACTIVE' })]),
+      Promise.all([
+        em.count(RevokedToken, { id }),
+        em.fork().count(ServiceAccount, { $and: [{ id: subject.id }, activeAt(new Date(this.#now()))] }),
+      ]),
     );
     if (revocations > 0 || subject.type !== 'serviceAccount' || account === 0) throw unauthenticated();
     this.#tokenIds.set(subject, id);
@@ -224,7 +228,7 @@ export class TokenAuthority implements AsyncDisposable {
     if (ids.size === 0) return;
     const active = await em.find(
       ServiceAccount,
-      { id: { $in: [...ids] }, status: 'ACTIVE' },
+      { $and: [{ id: { $in: [...ids] } }, activeAt(new Date(this.#now()))] },
       { fields: ['id'], disableIdentityMap: true },
     );
     for (const { id } of active) ids.delete(id);

@@ -64,8 +64,9 @@ export class TransientError extends Error {
 /** `notFound('Image', 'fd8…')` → NOT_FOUND `Image fd8… not found`. */
 export const notFound = (kind: string, id: string): DomainError => new DomainError('NOT_FOUND', `${kind} ${id} not found`);
 
-export const alreadyExists = (kind: string, name: string, folderId: string): DomainError =>
-  new DomainError('ALREADY_EXISTS', `${kind} with name "${name}" already exists in folder ${folderId}`);
+/** `alreadyExists('Image', 'base', 'folder b1g…')` → ALREADY_EXISTS. */
+export const alreadyExists = (kind: string, name: string, place: string): DomainError =>
+  new DomainError('ALREADY_EXISTS', `${kind} with name "${name}" already exists in ${place}`);
 
 export const invalidArgument = (field: string, description: string): DomainError =>
   new DomainError('INVALID_ARGUMENT', `${field}: ${description}`, [{ kind: 'badRequest', violations: [{ field, description }] }]);

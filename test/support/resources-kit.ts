@@ -5,7 +5,6 @@ import { CreateDiskMetadata, CreateDiskRequest } from '../../generated/yandex/cl
 import { CreateImageMetadata, CreateImageRequest } from '../../generated/yandex/cloud/compute/v1/image_service.ts';
 import { CreateSnapshotMetadata, CreateSnapshotRequest } from '../../generated/yandex/cloud/compute/v1/snapshot_service.ts';
 import type { Operation as OperationMessage } from '../../generated/yandex/cloud/operation/operation.ts';
-import { query } from '../../src/db/bound-query.ts';
 import { type CaptureTarget, type DiskContents, noContents } from '../../src/disks/disk-contents.ts';
 import { Disk } from '../../src/disks/disk.entity.ts';
 import { diskMethods } from '../../src/disks/methods.ts';
@@ -37,6 +36,7 @@ import { openStorageOn, type Storage } from '../../src/storage/open.ts';
 import { everybodyMay, testCall } from './call.ts';
 import { MemoryLog, shortBounds } from './operations-kit.ts';
 import { testOrm, type TestOrm } from './test-orm.ts';
+import { untilWaiting } from './until-waiting.ts';
 
 const MiB = 1024 * 1024;
 
@@ -204,18 +204,7 @@ export class ResourcesKit implements AsyncDisposable {
   }
 
   /** Resolves when so many statements wait for a lock; at most 30 s. */
-  async untilWaiting(count: number): Promise<void> {
-    const deadline = Date.now() + 30_000;
-    while (true) {
-      const [row] = await query<{ count: number }>(
-        this.fork(),
-        `select count(*)::int as count from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`,
-      );
-      if (row!.count >= count) return;
-      if (Date.now() > deadline) throw new Error(`${row!.count} statements wait for a lock, not ${count}`);
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
-  }
+  untilWaiting = (count: number): Promise<void> => untilWaiting(this.fork(), count);
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#database[Symbol.asyncDispose]();

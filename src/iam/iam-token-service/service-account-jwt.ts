@@ -4,6 +4,7 @@ import { createPublicKey, type KeyObject, randomBytes } from 'node:crypto';
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { decodeProtectedHeader, errors, jwtVerify } from 'jose';
 import { unauthenticated } from '../../platform/errors.ts';
+import { activeAt } from '../active-account.ts';
 import { AuthorizedKey } from '../authorized-key.entity.ts';
 import type { Subject } from '../call.ts';
 import { ServiceAccount } from '../service-account.entity.ts';
@@ -12,16 +13,29 @@ const maxJwtLength = 8000;
 const maxLifetimeSeconds = 3600;
 const clockSkewSeconds = 60;
 
-/** @throws DomainError UNAUTHENTICATED, the same for whatever is wrong. */
+/** Times of use are kept no finer, so that signing in is seldom a write. */
+const useMarkIntervalMs = 60_000;
+
+/** Notes that the key was used. @throws DomainError UNAUTHENTICATED, the same for whatever is wrong. */
 export async function verifyServiceAccountJwt(em: EntityManager, jwt: string, nowMs = Date.now()): Promise<Subject> {
   const keyId = jwt.length <= maxJwtLength ? readKeyId(jwt) : undefined;
   if (keyId === undefined) throw unauthenticated();
   const key = await em.findOne(AuthorizedKey, { id: keyId });
-  const account = key && (await em.findOne(ServiceAccount, { id: key.serviceAccountId, status: 'ACTIVE' }));
+  // Asked for without a key, too.
+  const isOwner = { id: key?.serviceAccountId ?? '' };
+  const account = await em.findOne(ServiceAccount, { $and: [isOwner, activeAt(new Date(nowMs))] });
   // Without a key the signature is checked all the same: the time of an answer does not tell which keys there are.
   const isSigned = await isSignedBy(key === null ? decoyKey : createPublicKey(key.publicKey), jwt, key?.serviceAccountId, nowMs);
   if (!isSigned || key === null || account === null) throw unauthenticated();
+  await markUse(em, key, nowMs);
   return { id: account.id, type: 'serviceAccount' };
+}
+
+async function markUse(em: EntityManager, { id, serviceAccountId, lastUsedAt }: AuthorizedKey, nowMs: number): Promise<void> {
+  if (lastUsedAt != null && nowMs - lastUsedAt.getTime() < useMarkIntervalMs) return;
+  const now = new Date(nowMs);
+  await em.nativeUpdate(AuthorizedKey, { id }, { lastUsedAt: now });
+  await em.nativeUpdate(ServiceAccount, { id: serviceAccountId }, { lastAuthenticatedAt: now });
 }
 
 function readKeyId(jwt: string): string | undefined {

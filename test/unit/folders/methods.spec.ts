@@ -1,28 +1,26 @@
 import { expect } from 'chai';
 import { Folder_Status } from '../../../generated/yandex/cloud/resourcemanager/v1/folder.ts';
-import { cloudMethods, folderMethods } from '../../../src/folders/methods.ts';
-import { bootstrap, type BootstrapIds } from '../../../src/iam/bootstrap.ts';
+import type { BootstrapIds } from '../../../src/iam/bootstrap.ts';
 import { Folder } from '../../../src/iam/hierarchy/folder.entity.ts';
 import type { Call } from '../../../src/iam/call.ts';
-import { expectRefusal, testCall } from '../../support/call.ts';
-import { iamSchemas } from '../../support/iam-schemas.ts';
-import { testOrm, type TestOrm } from '../../support/test-orm.ts';
+import { expectRefusal } from '../../support/call.ts';
+import { IdentityKit } from '../../support/identity-kit.ts';
 
 describe('FolderService and CloudService', () => {
-  const folders = folderMethods();
-  const clouds = cloudMethods();
-  let database: TestOrm;
+  let kit: IdentityKit;
+  let folders: IdentityKit['folders'];
+  let clouds: IdentityKit['clouds'];
   let ids: BootstrapIds;
 
   before(async () => {
-    database = await testOrm(iamSchemas);
-    ids = await database.orm.em.fork().transactional((em) => bootstrap(em));
+    kit = await IdentityKit.open();
+    ({ ids, folders, clouds } = kit);
   });
 
-  after(() => database?.[Symbol.asyncDispose]());
+  after(() => kit?.[Symbol.asyncDispose]());
 
   const call = (overrides: Partial<Call> = {}) =>
-    testCall(database.orm.em.fork(), { subject: { id: ids.serviceAccountId, type: 'serviceAccount' }, ...overrides });
+    kit.call({ subject: { id: ids.serviceAccountId, type: 'serviceAccount' }, ...overrides });
   const page = { pageSize: 0n, pageToken: '', filter: '' };
 
   it('show the folder and the cloud of the first start, and the public folder', async () => {
@@ -45,7 +43,7 @@ describe('FolderService and CloudService', () => {
   });
 
   it('list page by page, filtered by name', async () => {
-    const em = database.orm.em.fork();
+    const em = kit.fork();
     for (let index = 0; index < 5; index++) {
       em.create(Folder, {
         id: `b1gextra${index}`,
@@ -95,13 +93,13 @@ describe('FolderService and CloudService', () => {
     const nobody = () => call({ subject: undefined });
     const bindings = { resourceId: ids.cloudId, pageSize: 0n, pageToken: '' };
     const refusals = [
-      folders.get({ folderId: ids.folderId }, nobody()),
-      folders.list({ ...page, cloudId: ids.cloudId }, nobody()),
-      folders.listAccessBindings({ ...bindings, resourceId: ids.folderId }, nobody()),
-      clouds.get({ cloudId: ids.cloudId }, nobody()),
-      clouds.list({ ...page, organizationId: '' }, nobody()),
-      clouds.listAccessBindings(bindings, nobody()),
+      () => folders.get({ folderId: ids.folderId }, nobody()),
+      () => folders.list({ ...page, cloudId: ids.cloudId }, nobody()),
+      () => folders.listAccessBindings({ ...bindings, resourceId: ids.folderId }, nobody()),
+      () => clouds.get({ cloudId: ids.cloudId }, nobody()),
+      () => clouds.list({ ...page, organizationId: '' }, nobody()),
+      () => clouds.listAccessBindings(bindings, nobody()),
     ];
-    for (const refusal of refusals) await expectRefusal(refusal, 'UNAUTHENTICATED', 'Token is invalid or has expired.');
+    for (const refused of refusals) await expectRefusal(refused(), 'UNAUTHENTICATED', 'Token is invalid or has expired.');
   });
 });

@@ -137,8 +137,8 @@ export interface DeleteCloudRequest {
   /** Id of the cloud. */
   cloudId: string;
   /**
-   * When the removal starts; until then it can be cancelled. Unset means after the default delay, a time that
-   * has passed means now.
+   * Unset or a time that has passed: the removal is made at once. It cannot be put off: a time to come is
+   * UNIMPLEMENTED.
    */
   deleteAfter: Date | undefined;
 }
@@ -1641,7 +1641,7 @@ export const CloudServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
-  /** Removes the cloud and all that is in it, at once or later. */
+  /** Removes a cloud without folders. One that still has folders is FAILED_PRECONDITION. */
   delete: {
     path: "/yandex.cloud.resourcemanager.v1.CloudService/Delete" as const,
     requestStream: false as const,
@@ -1759,7 +1759,7 @@ export interface CloudServiceServer extends UntypedServiceImplementation {
   create: handleUnaryCall<CreateCloudRequest, Operation>;
   /** Changes fields of the cloud: those that `update_mask` names, or all when there is no mask. */
   update: handleUnaryCall<UpdateCloudRequest, Operation>;
-  /** Removes the cloud and all that is in it, at once or later. */
+  /** Removes a cloud without folders. One that still has folders is FAILED_PRECONDITION. */
   delete: handleUnaryCall<DeleteCloudRequest, Operation>;
   /** Lists the operations on one cloud, page by page. An operation stays in the list after it has ended. */
   listOperations: handleUnaryCall<ListCloudOperationsRequest, ListCloudOperationsResponse>;
@@ -1844,7 +1844,7 @@ export interface CloudServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
-  /** Removes the cloud and all that is in it, at once or later. */
+  /** Removes a cloud without folders. One that still has folders is FAILED_PRECONDITION. */
   delete(
     request: DeleteCloudRequest,
     callback: (error: ServiceError | null, response: Operation) => void,

@@ -137,8 +137,8 @@ export interface DeleteFolderRequest {
   /** Id of the folder. */
   folderId: string;
   /**
-   * When the removal starts; until then it can be cancelled. Unset means after the default delay, a time that
-   * has passed means now.
+   * Unset or a time that has passed: the removal is made at once. It cannot be put off: a time to come is
+   * UNIMPLEMENTED.
    */
   deleteAfter: Date | undefined;
 }
@@ -1650,7 +1650,7 @@ export const FolderServiceService = {
     responseSerialize: (value: Operation): Buffer => Buffer.from(Operation.encode(value).finish()),
     responseDeserialize: (value: Buffer): Operation => Operation.decode(value),
   },
-  /** Removes the folder and all that is in it, at once or later. */
+  /** Removes an empty folder. One that still holds something is FAILED_PRECONDITION, which names what and how much. */
   delete: {
     path: "/yandex.cloud.resourcemanager.v1.FolderService/Delete" as const,
     requestStream: false as const,
@@ -1768,7 +1768,7 @@ export interface FolderServiceServer extends UntypedServiceImplementation {
   create: handleUnaryCall<CreateFolderRequest, Operation>;
   /** Changes fields of the folder: those that `update_mask` names, or all when there is no mask. */
   update: handleUnaryCall<UpdateFolderRequest, Operation>;
-  /** Removes the folder and all that is in it, at once or later. */
+  /** Removes an empty folder. One that still holds something is FAILED_PRECONDITION, which names what and how much. */
   delete: handleUnaryCall<DeleteFolderRequest, Operation>;
   /** Lists the operations on one folder, page by page. An operation stays in the list after it has ended. */
   listOperations: handleUnaryCall<ListFolderOperationsRequest, ListFolderOperationsResponse>;
@@ -1853,7 +1853,7 @@ export interface FolderServiceClient extends Client {
     options: Partial<CallOptions>,
     callback: (error: ServiceError | null, response: Operation) => void,
   ): ClientUnaryCall;
-  /** Removes the folder and all that is in it, at once or later. */
+  /** Removes an empty folder. One that still holds something is FAILED_PRECONDITION, which names what and how much. */
   delete(
     request: DeleteFolderRequest,
     callback: (error: ServiceError | null, response: Operation) => void,
