@@ -17,6 +17,7 @@ export const deleteKey =
       return {
         folderId: account.folderId,
         resourceId: keyId,
+        resourceKind: 'iam.serviceAccount',
         description: 'Delete key',
         metadata: pack(DeleteKeyMetadata, { keyId }),
         response: packedEmpty,

@@ -19,6 +19,7 @@ export const updateKey =
       return {
         folderId: account.folderId,
         resourceId: keyId,
+        resourceKind: 'iam.serviceAccount',
         description: 'Update key',
         metadata: pack(UpdateKeyMetadata, { keyId }),
         response: packKey(key),

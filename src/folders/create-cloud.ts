@@ -36,6 +36,7 @@ export const createCloud =
       return {
         folderId: noFolder,
         resourceId: cloud.id,
+        resourceKind: 'resource-manager.cloud',
         description: 'Create cloud',
         metadata: pack(CreateCloudMetadata, { cloudId: cloud.id }),
         response: packCloud(cloud),

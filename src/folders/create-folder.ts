@@ -34,6 +34,7 @@ export const createFolder =
       return {
         folderId: folder.id,
         resourceId: folder.id,
+        resourceKind: 'resource-manager.folder',
         description: 'Create folder',
         metadata: pack(CreateFolderMetadata, { folderId: folder.id }),
         response: packFolder(folder),

@@ -18,7 +18,7 @@ export const deleteCloud =
     const resource = { kind: 'resource-manager.cloud', id: cloudId } as const;
     await authorize(call, 'resource-manager.clouds.delete', resource);
     assertDeletedNow(deleteAfter);
-    return operations.begin(call, async (em) => {
+    const operation = await operations.begin(call, async (em) => {
       const cloud = await lockCloud(em, cloudId);
       assertCloudCanChange(cloud);
       await assertCloudEmpty(em, cloudId);
@@ -28,9 +28,12 @@ export const deleteCloud =
       return {
         folderId: noFolder,
         resourceId: cloudId,
+        resourceKind: 'resource-manager.cloud',
         description: 'Delete cloud',
         metadata: pack(DeleteCloudMetadata, { cloudId, deleteAfter, cancelledBy: '', cancelledAt: undefined }),
         response: packedEmpty,
       };
     });
+    call.access.forget();
+    return operation;
   };

@@ -20,7 +20,7 @@ export const deleteFolder =
     const resource = { kind: 'resource-manager.folder', id: folderId } as const;
     await authorize(call, 'resource-manager.folders.delete', resource);
     assertDeletedNow(deleteAfter);
-    return operations.begin(call, async (em) => {
+    const operation = await operations.begin(call, async (em) => {
       const folder = await lockFolder(em, folderId);
       assertFolderCanChange(folder);
       await assertFolderEmpty(em, folderId);
@@ -29,9 +29,12 @@ export const deleteFolder =
       return {
         folderId,
         resourceId: folderId,
+        resourceKind: 'resource-manager.folder',
         description: 'Delete folder',
         metadata: pack(DeleteFolderMetadata, { folderId, deleteAfter, cancelledBy: '', cancelledAt: undefined }),
         response: packedEmpty,
       };
     });
+    call.access.forget();
+    return operation;
   };

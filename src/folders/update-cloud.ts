@@ -24,6 +24,7 @@ export const updateCloud =
       return {
         folderId: noFolder,
         resourceId: cloudId,
+        resourceKind: 'resource-manager.cloud',
         description: 'Update cloud',
         metadata: pack(UpdateCloudMetadata, { cloudId }),
         response: packCloud(cloud),

@@ -27,6 +27,7 @@ export const updateFolder =
       return {
         folderId,
         resourceId: folderId,
+        resourceKind: 'resource-manager.folder',
         description: 'Update folder',
         metadata: pack(UpdateFolderMetadata, { folderId }),
         response: packFolder(folder),

@@ -1,6 +1,7 @@
 // Role bindings of one resource, whatever its kind: list, set (replaces all), update (single changes). They are kept and answered as
 // they were given, in the order in which they were given. Called in the transaction of the method; changes of one resource wait for
 // each other.
+import { LockMode } from '@mikro-orm/core';
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { query } from '../db/bound-query.ts';
 import { type ListDefinition, listPage } from '../db/listing/list-page.ts';
@@ -98,19 +99,17 @@ export async function updateBindings(
 
 /** Removes the bindings of a resource that goes. */
 export async function removeBindings(em: EntityManager, resource: BoundResource): Promise<void> {
+  await lockRows(em, resource);
   await em.nativeDelete(AccessBinding, scopeOf(resource));
 }
 
-/**
- * Takes away all roles of a subject that goes, wherever it has them. Rows are locked in the order of their key, in which changes of one
- * resource's bindings lock them too.
- */
+/** Takes away all roles of a subject that goes, wherever it has them. */
 export async function removeBindingsOf(em: EntityManager, { id, type }: Subject): Promise<void> {
   await query(
     em,
     `with given as materialized (
        select ctid from access_bindings where subject_type = $1 and subject_id = $2
-       order by resource_kind, resource_id, role_id for update
+       order by resource_kind, resource_id, role_id, subject_type, subject_id for update
      ) delete from access_bindings using given where access_bindings.ctid = given.ctid`,
     [type, id],
   );
@@ -119,8 +118,15 @@ export async function removeBindingsOf(em: EntityManager, { id, type }: Subject)
 /** Its bindings in their order, held against other changes until the transaction ends. */
 async function lockBindings(em: EntityManager, resource: BoundResource): Promise<AccessBinding[]> {
   await em.execute('select pg_advisory_xact_lock(hashtextextended(?, 0))', [`bindings/${resource.kind}/${resource.id}`]);
-  return em.find(AccessBinding, scopeOf(resource), { orderBy: { position: 'asc' } });
+  return (await lockRows(em, resource)).sort((one, other) => one.position - other.position);
 }
+
+/** In the order of their key, as removeBindingsOf does: two transactions that lock some of the same rows cannot wait for each other. */
+const lockRows = (em: EntityManager, resource: BoundResource): Promise<AccessBinding[]> =>
+  em.find(AccessBinding, scopeOf(resource), {
+    orderBy: { roleId: 'asc', subjectType: 'asc', subjectId: 'asc' },
+    lockMode: LockMode.PESSIMISTIC_WRITE,
+  });
 
 async function insert(em: EntityManager, resource: BoundResource, bindings: readonly Binding[], after: number): Promise<void> {
   if (bindings.length === 0) return;

@@ -20,9 +20,17 @@ import type { Resource } from '../iam/resource.ts';
 import type { Operations } from '../operations/operations.ts';
 import { pack, type PackedMessage } from '../operations/pack.ts';
 
+type BindablePermissions =
+  | 'compute.images'
+  | 'compute.disks'
+  | 'compute.snapshots'
+  | 'iam.serviceAccounts'
+  | 'resource-manager.clouds'
+  | 'resource-manager.folders';
+
 /** A kind of thing that roles can be bound to. */
 export interface Bindable {
-  readonly permissions: 'iam.serviceAccounts' | 'resource-manager.clouds' | 'resource-manager.folders';
+  readonly permissions: BindablePermissions;
   /** As authorize asks for it. @throws DomainError NOT_FOUND. */
   locate(em: EntityManager, id: string): Promise<Resource>;
   /**
@@ -87,11 +95,20 @@ async function change<Parsed>(
   const resource = await kind.locate(call.em, order.id);
   await authorize(call, order.permission, resource);
   const parsed = order.parse();
-  return operations.begin(call, async (em) => {
+  const operation = await operations.begin(call, async (em) => {
     const { folderId } = await kind.hold(em, resource);
     const effective = await order.apply(em, resource, parsed);
     await kind.assertKept?.(em, resource);
     const response = pack(AccessBindingsOperationResult, toBindingsResult(effective));
-    return { folderId, resourceId: resource.id, description: order.description, metadata: order.metadata, response };
+    return {
+      folderId,
+      resourceId: resource.id,
+      resourceKind: resource.kind,
+      description: order.description,
+      metadata: order.metadata,
+      response,
+    };
   });
+  call.access.forget();
+  return operation;
 }

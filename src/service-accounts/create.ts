@@ -36,6 +36,7 @@ export const createServiceAccount =
       return {
         folderId,
         resourceId: account.id,
+        resourceKind: 'iam.serviceAccount',
         description: 'Create service account',
         metadata: pack(CreateServiceAccountMetadata, { serviceAccountId: account.id }),
         response: packServiceAccount(account),

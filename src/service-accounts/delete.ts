@@ -20,7 +20,7 @@ export const deleteServiceAccount =
   async ({ serviceAccountId: id }, call) => {
     const resource = resourceOf(await requireAccount(call.em, id));
     await authorize(call, 'iam.serviceAccounts.delete', resource);
-    return operations.begin(call, async (em) => {
+    const operation = await operations.begin(call, async (em) => {
       const account = await lockAccount(em, id);
       await assertNotOperator(em, account, 'be deleted');
       await em.nativeDelete(AuthorizedKey, { serviceAccountId: id });
@@ -30,9 +30,12 @@ export const deleteServiceAccount =
       return {
         folderId: account.folderId,
         resourceId: id,
+        resourceKind: 'iam.serviceAccount',
         description: 'Delete service account',
         metadata: pack(DeleteServiceAccountMetadata, { serviceAccountId: id }),
         response: packedEmpty,
       };
     });
+    call.access.forget();
+    return operation;
   };

@@ -58,6 +58,6 @@ async function change(
     const account = await lockAccount(em, id);
     if (wanted.status === 'SUSPENDED') await assertNotOperator(em, account, 'be suspended');
     Object.assign(account, wanted);
-    return { ...operation, folderId: account.folderId, resourceId: id };
+    return { ...operation, folderId: account.folderId, resourceId: id, resourceKind: 'iam.serviceAccount' };
   });
 }

@@ -31,6 +31,7 @@ export const updateServiceAccount =
       return {
         folderId: account.folderId,
         resourceId: serviceAccountId,
+        resourceKind: 'iam.serviceAccount',
         description: 'Update service account',
         metadata: pack(UpdateServiceAccountMetadata, { serviceAccountId }),
         response: packServiceAccount(account),

@@ -163,6 +163,7 @@ describe('Changes of folders and clouds', () => {
       await kit.operations.begin(kit.call(), () => ({
         folderId,
         resourceId: 'fd8',
+        resourceKind: 'compute.image',
         description: 'Test',
         metadata: { typeUrl: 'type.googleapis.com/google.protobuf.Empty', value: new Uint8Array() },
         job: { kind: 'test', payload: {} },
@@ -220,7 +221,7 @@ describe('Changes of folders and clouds', () => {
         const outcomes = await Promise.allSettled([deleteFolder(folderId), ...creates]);
         const isThere = (await kit.fork().count(Folder, { id: folderId })) > 0;
         const accounts = await kit.fork().count(ServiceAccount, { folderId });
-        expect(outcomes[0]!.status).to.equal(isThere ? 'rejected' : 'fulfilled');
+        expect(outcomes[0].status).to.equal(isThere ? 'rejected' : 'fulfilled');
         expect(accounts > 0).to.equal(isThere);
         await kit.fork().nativeDelete(ServiceAccount, { folderId });
         if (isThere) await deleteFolder(folderId);

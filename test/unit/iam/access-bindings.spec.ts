@@ -158,7 +158,7 @@ describe('Access bindings', () => {
   it('go with their resource alone', async () => {
     const [gone, stays] = [someImage(), someImage()];
     for (const image of [gone, stays]) await set(image, [binding('viewer', 'a')]);
-    await removeBindings(database.orm.em.fork(), gone);
+    await database.orm.em.fork().transactional((em) => removeBindings(em, gone));
     expect(await list(gone)).to.deep.equal([]);
     expect(await list(stays)).to.have.length(1);
   });
