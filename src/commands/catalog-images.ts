@@ -2,7 +2,7 @@
 // known by its digest, in the label `source-digest`. Two imports of one build at a time make one image: the second finds the first one's
 // image, or that its name is taken, and looks again.
 import { type ServiceError, status as grpcStatus } from '@grpc/grpc-js';
-import { ProgressServiceClient } from '../../generated/obraz/v1/progress.ts';
+import { type Progress, ProgressServiceClient } from '../../generated/obraz/v1/progress.ts';
 import { type Image, Image_Status, Os_Type } from '../../generated/yandex/cloud/compute/v1/image.ts';
 import {
   CreateImageMetadata,
@@ -131,6 +131,8 @@ async function alreadyThere(
   const running = operations.find(({ done }) => !done);
   if (!wanted.wait) return { id, text: `${name} is being imported already` };
   if (running !== undefined) await follow(service, running.id, name, wanted, 'of another');
+  // One that had failed is gone.
+  await service.call(client, client.get, { imageId: id });
   return { id, text: `${name} is imported` };
 }
 
@@ -144,11 +146,9 @@ async function follow(
 ): Promise<void> {
   try {
     await service.with(ProgressServiceClient, (client) =>
-      readStream(client.watch({ operationId }, service.metadata), signal, ({ phase, bytesDone, bytesTotal, bytesPerSecond }) => {
-        line.show(
-          `${name}: ${phase}${bytesTotal > 0n ? `, ${shareOf(bytesDone, bytesTotal)}, ${inMiB(bytesPerSecond)} MiB/s` : ''}`,
-        );
-      }),
+      readStream(client.watch({ operationId }, service.metadata), signal, (progress) =>
+        line.show(`${name}: ${describe(progress)}`),
+      ),
     );
   } catch (error) {
     if (signal.aborted && whose === 'ours') {
@@ -169,8 +169,11 @@ async function follow(
 
 const inMiB = (bytes: bigint): string => (Number(bytes) / 1024 ** 2).toFixed(1);
 
-const shareOf = (done: bigint, total: bigint): string =>
-  `${Math.floor((Number(done) / Number(total)) * 100)} % of ${inMiB(total)} MiB`;
+function describe({ phase, bytesDone, bytesTotal, bytesPerSecond }: Progress): string {
+  if (bytesTotal === 0n) return phase;
+  const share = `${phase}, ${(bytesDone * 100n) / bytesTotal} % of ${inMiB(bytesTotal)} MiB`;
+  return bytesPerSecond === 0n ? share : `${share}, ${inMiB(bytesPerSecond)} MiB/s`;
+}
 
 /** The gRPC status that a call ended with. */
 const codeOf = (error: unknown): number | undefined => ((error as StartError).cause as Partial<ServiceError> | undefined)?.code;
