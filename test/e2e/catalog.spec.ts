@@ -8,8 +8,15 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { credentials, type ServiceError, status } from '@grpc/grpc-js';
 import { expect } from 'chai';
+import { AccessBindingAction } from '../../generated/yandex/cloud/access/access.ts';
 import { Image_Status, Os_Type } from '../../generated/yandex/cloud/compute/v1/image.ts';
 import { IamTokenServiceClient } from '../../generated/yandex/cloud/iam/v1/iam_token_service.ts';
+import {
+  CreateServiceAccountMetadata,
+  CreateServiceAccountRequest,
+  ServiceAccountServiceClient,
+} from '../../generated/yandex/cloud/iam/v1/service_account_service.ts';
+import { FolderServiceClient } from '../../generated/yandex/cloud/resourcemanager/v1/folder_service.ts';
 import { type CatalogEntry, readCatalog } from '../../src/image-catalog/catalog.ts';
 import { ObrazClient, unary } from '../support/client.ts';
 import { command, type CommandEnded } from '../support/command.ts';
@@ -46,7 +53,7 @@ describe('image catalog end to end', function () {
   /** By family, where it is not the image of all. */
   const published = new Map<string, Published>();
 
-  const itSampled = sampledIt({ of: 3 });
+  const itSampled = sampledIt({ of: 6 });
 
   before(async () => {
     folder = await mkdtemp(path.join(tmpdir(), 'obraz-catalog-'));
@@ -259,25 +266,27 @@ describe('image catalog end to end', function () {
 
     before(async () => {
       await imported('ubuntu-2404-lts');
-      const [account] = await rows<{ id: string }>(
-        database.url,
-        `insert into service_accounts (id, folder_id, created_at, name, description, labels, status)
-         values ('ajestranger000000000', $1, now(), 'stranger', '', '{}', 'ACTIVE') returning id`,
-        [client.folderId],
-      );
-      await rows(
-        database.url,
-        `insert into access_bindings (resource_kind, resource_id, role_id, subject_type, subject_id, position)
-         values ('resource-manager.folder', $1, 'editor', 'serviceAccount', $2, 1000)`,
-        [client.folderId, account!.id],
-      );
-      const tokens = new IamTokenServiceClient(client.address, credentials.createInsecure());
-      const { iamToken } = await unary(
-        tokens,
-        tokens.createForServiceAccount,
-        { serviceAccountId: account!.id },
+      const channel = credentials.createInsecure();
+      const accounts = new ServiceAccountServiceClient(client.address, channel);
+      const { metadata } = await unary(
+        accounts,
+        accounts.create,
+        CreateServiceAccountRequest.fromPartial({ folderId: client.folderId, name: 'stranger' }),
         client.metadata,
-      ).finally(() => tokens.close());
+      ).finally(() => accounts.close());
+      const { serviceAccountId } = CreateServiceAccountMetadata.decode(metadata!.value);
+      const folders = new FolderServiceClient(client.address, channel);
+      const accessBinding = { roleId: 'editor', subject: { id: serviceAccountId, type: 'serviceAccount' } };
+      await unary(
+        folders,
+        folders.updateAccessBindings,
+        { resourceId: client.folderId, accessBindingDeltas: [{ action: AccessBindingAction.ADD, accessBinding }] },
+        client.metadata,
+      ).finally(() => folders.close());
+      const tokens = new IamTokenServiceClient(client.address, channel);
+      const { iamToken } = await unary(tokens, tokens.createForServiceAccount, { serviceAccountId }, client.metadata).finally(
+        () => tokens.close(),
+      );
       stranger = new ObrazClient(client.address, iamToken, client.folderId);
     });
 
