@@ -6,25 +6,45 @@ import { DomainError, invalidArgument, notFound } from '../platform/errors.ts';
 import { type Quota, usageInCloud } from './quota.ts';
 import { QuotaLimit } from './quota-limit.entity.ts';
 
+export interface CloudLimits {
+  cloudId: string;
+  limits: Map<string, number>;
+}
+
 /**
  * The cloud of a folder, and what limits hold there of these quotas, by id; one that is not in the map has no limit.
  * @throws DomainError NOT_FOUND.
  */
-export async function limitsWhere(
+export async function limitsWhere(em: EntityManager, folderId: string, quotas: readonly Quota[]): Promise<CloudLimits> {
+  const limits = await readLimits(em, 'folders join clouds on clouds.id = folders.cloud_id', 'folders.id', folderId, quotas);
+  if (limits === undefined) throw notFound('Folder', folderId);
+  return limits;
+}
+
+/** Likewise of a cloud. @throws DomainError NOT_FOUND. */
+export async function limitsOfCloud(em: EntityManager, cloudId: string, quotas: readonly Quota[]): Promise<CloudLimits> {
+  const limits = await readLimits(em, 'clouds', 'clouds.id', cloudId, quotas);
+  if (limits === undefined) throw notFound('Cloud', cloudId);
+  return limits;
+}
+
+async function readLimits(
   em: EntityManager,
-  folderId: string,
+  place: string,
+  key: string,
+  placeId: string,
   quotas: readonly Quota[],
-): Promise<{ cloudId: string; limits: Map<string, number> }> {
+): Promise<CloudLimits | undefined> {
   const rows = await query<{ cloudId: string; system: boolean; quotaId: string | null; value: number | null }>(
     em,
     `select clouds.id as "cloudId", clouds.system, quota_limits.quota_id as "quotaId", quota_limits.value::float8 as value
-     from folders join clouds on clouds.id = folders.cloud_id
+     from ${place}
      left join quota_limits on quota_limits.cloud_id = clouds.id and quota_limits.quota_id = any ($2::text[])
-     where folders.id = $1`,
-    [folderId, quotas.map(({ id }) => id)],
+     where ${key} = $1`,
+    [placeId, quotas.map(({ id }) => id)],
   );
   const [first] = rows;
-  if (first === undefined) throw notFound('Folder', folderId);
+  if (first === undefined) return undefined;
   const limits = new Map<string, number>();
   if (first.system) return { cloudId: first.cloudId, limits };
   for (const { id, defaultLimit } of quotas) {

@@ -20,7 +20,11 @@ import { type Quota, serviceOf } from './quota.ts';
 import { toQuotaLimitMessage } from './quota-limit.mapper.ts';
 
 const cloudType = 'resource-manager.cloud';
-const serviceNames: Readonly<Record<string, string>> = { compute: 'Compute Cloud' };
+const serviceNames: Readonly<Record<string, string>> = {
+  compute: 'Compute Cloud',
+  iam: 'Identity and Access Management',
+  'resource-manager': 'Resource Manager',
+};
 
 export const quotaLimitMethods = (quotas: readonly Quota[]) => ({
   get: getQuotaLimit(quotas),

@@ -9,9 +9,11 @@ import type { Method } from '../iam/call.ts';
 import { ServiceAccount } from '../iam/service-account.entity.ts';
 import { pack } from '../operations/pack.ts';
 import { newId } from '../platform/ids.ts';
+import { reserve } from '../quotas/reserve.ts';
 import { assertNameFree } from '../resources/unique-name.ts';
 import { accountKind, parseExpiry } from './account-kind.ts';
 import type { AccountParts } from './account-parts.ts';
+import { serviceAccountsQuota } from './account-quota.ts';
 import { packServiceAccount } from './service-account.mapper.ts';
 
 /** An account without keys and roles: it can do nothing yet. */
@@ -23,6 +25,7 @@ export const createServiceAccount =
     return operations.begin(call, async (em) => {
       await holdFolder(em, folderId);
       await assertNameFree(em, accountKind, folderId, name);
+      await reserve(em, folderId, [{ quota: serviceAccountsQuota, amount: 1 }]);
       const account = em.create(ServiceAccount, {
         id: newId('serviceAccount'),
         folderId,

@@ -88,7 +88,8 @@ describe('quotas end to end', function () {
   it('lists services and limits, and answers one', async () => {
     const page = { pageSize: 0n, pageToken: '' };
     const { services } = await unary(limits, limits.listServices, { resourceType: type, ...page }, client.metadata);
-    expect(services).to.deep.equal([{ id: 'compute', name: 'Compute Cloud' }]);
+    expect(services.map(({ id }) => id)).to.deep.equal(['compute', 'iam', 'resource-manager']);
+    expect(services[0]).to.deep.equal({ id: 'compute', name: 'Compute Cloud' });
     const listed = await unary(limits, limits.list, { resource: resource(), service: 'compute', ...page }, client.metadata);
     expect(listed).to.deep.include({ resource: resource(), nextPageToken: '' });
     expect(listed.quotaLimits).to.deep.equal([

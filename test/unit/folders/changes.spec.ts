@@ -18,6 +18,7 @@ import {
 import { query } from '../../../src/db/bound-query.ts';
 import { entities } from '../../../src/entities.ts';
 import { folderContents } from '../../../src/folders/contents.ts';
+import { foldersQuota } from '../../../src/folders/folder-quota.ts';
 import { holdFolder } from '../../../src/folders/hold-folder.ts';
 import { AccessBinding } from '../../../src/iam/access-binding.entity.ts';
 import { Cloud } from '../../../src/iam/hierarchy/cloud.entity.ts';
@@ -25,6 +26,7 @@ import { Folder } from '../../../src/iam/hierarchy/folder.entity.ts';
 import { ServiceAccount } from '../../../src/iam/service-account.entity.ts';
 import { Operation } from '../../../src/operations/operation.entity.ts';
 import { newId } from '../../../src/platform/ids.ts';
+import { setLimit } from '../../../src/quotas/limits.ts';
 import { QuotaLimit } from '../../../src/quotas/quota-limit.entity.ts';
 import { expectRefusal, someAccount } from '../../support/call.ts';
 import { IdentityKit } from '../../support/identity-kit.ts';
@@ -95,6 +97,17 @@ describe('Changes of folders and clouds', () => {
         `Folder with name "raced" already exists in cloud ${kit.ids.cloudId}`,
       );
       await kit.createFolder('raced', { cloudId: await kit.createCloud('another') });
+    });
+
+    it('stops at the limit of the cloud, also in a race', async () => {
+      const cloudId = await kit.createCloud('limited');
+      await setLimit(kit.fork(), foldersQuota, cloudId, 3);
+      const attempts = await Promise.allSettled(Array.from({ length: 8 }, (_, n) => kit.createFolder(`f${n}`, { cloudId })));
+      expect(attempts.filter(({ status }) => status === 'fulfilled')).to.have.length(3);
+      const message = 'Limit resource-manager.folders.count exceeded';
+      const { details } = await expectRefusal(kit.createFolder('more', { cloudId }), 'RESOURCE_EXHAUSTED', message);
+      const violation = { metric: foldersQuota.id, limit: 3, usage: 3, required: 4 };
+      expect(details).to.deep.equal([{ kind: 'quotaFailure', cloudId, violations: [violation] }]);
     });
 
     it('needs a cloud that is there', () => expectRefusal(kit.createFolder('x', { cloudId: 'b1gnone' }), 'NOT_FOUND'));

@@ -52,8 +52,15 @@ describe('quotas of a cloud', function () {
       'compute.ssdNonReplicatedDisks.size': 558 * GiB,
       'compute.ssdIOM3Disks.size': 186 * GiB,
       'compute.runningOperations.count': 15,
+      'iam.serviceAccounts.count': 100,
+      'resource-manager.folders.count': 100,
     });
-    expect(states.every((each) => each.usage === 0)).to.equal(true);
+    // The first start has made a folder, and an account in it.
+    const used = states.filter((each) => each.usage > 0).map(({ quotaId, usage: amount }) => [quotaId, amount]);
+    expect(used).to.deep.equal([
+      ['iam.serviceAccounts.count', 1],
+      ['resource-manager.folders.count', 1],
+    ]);
   });
 
   it('counts disks, and the sizes of each type by themselves', async () => {
@@ -264,7 +271,12 @@ describe('quotas of a cloud', function () {
       `insert into jobs (operation_id, kind, payload, run_at, counted_folder_id)
        select 'job' || n, 'test', '{}', now(), 'b1gfolder' || n % 1000 from generate_series(1, 5000) n`,
     );
-    for (const table of ['jobs', 'folders', 'clouds']) await query(kit.fork(), `analyze ${table}`);
+    await query(
+      kit.fork(),
+      `insert into service_accounts (id, folder_id, created_at, name, description, labels, status)
+       select 'account' || n, 'b1gfolder' || n % 1000, now(), 'account' || n, repeat('x', 250), '{}', 'ACTIVE' from generate_series(1, 20000) n`,
+    );
+    for (const table of ['jobs', 'service_accounts', 'folders', 'clouds']) await query(kit.fork(), `analyze ${table}`);
     for (const { id, usage: ofCloud, usageOfFolder } of quotas)
       for (const sql of [ofCloud, usageOfFolder ?? ofCloud]) {
         const [plan] = await query<{ 'QUERY PLAN': unknown }>(

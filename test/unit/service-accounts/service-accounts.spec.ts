@@ -20,6 +20,8 @@ import { setBindings, updateBindings } from '../../../src/iam/access-bindings.ts
 import { AuthorizedKey } from '../../../src/iam/authorized-key.entity.ts';
 import { ServiceAccount } from '../../../src/iam/service-account.entity.ts';
 import type { TokenAuthority } from '../../../src/iam/tokens.ts';
+import { setLimit } from '../../../src/quotas/limits.ts';
+import { serviceAccountsQuota } from '../../../src/service-accounts/account-quota.ts';
 import { expectRefusal, someAccount } from '../../support/call.ts';
 import { IdentityKit } from '../../support/identity-kit.ts';
 
@@ -115,6 +117,18 @@ describe('ServiceAccountService and KeyService', () => {
       );
       await kit.createAccount('raced', { folderId: await kit.createFolder('for-accounts') });
       await expectRefusal(kit.createAccount('x', { folderId: 'b1gnone' }), 'NOT_FOUND', 'Folder b1gnone not found');
+    });
+
+    it('is one of as many as its cloud may have, also in a race', async () => {
+      const cloudId = await kit.createCloud('with-few-accounts');
+      const folders = [await kit.createFolder('one', { cloudId }), await kit.createFolder('two', { cloudId })];
+      await setLimit(kit.fork(), serviceAccountsQuota, cloudId, 3);
+      const attempts = await Promise.allSettled(
+        Array.from({ length: 8 }, (_, n) => kit.createAccount(`a${n}`, { folderId: folders[n % 2]! })),
+      );
+      expect(attempts.filter(({ status }) => status === 'fulfilled')).to.have.length(3);
+      const more = kit.createAccount('more', { folderId: folders[0]! });
+      await expectRefusal(more, 'RESOURCE_EXHAUSTED', 'Limit iam.serviceAccounts.count exceeded');
     });
 
     it('takes its keys, the bindings on it and the roles it has with it', async () => {
