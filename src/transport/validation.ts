@@ -1,6 +1,6 @@
 // Checks requests by the value rules that the protos state as options (yandex/cloud/validation.proto), all violations at once. A zero
 // or empty field counts as not given and breaks no rule but `required`: Terraform sends `min_disk_size: 0` and `os.type: 0`. Beyond the
-// options: strings are UTF-8 without NUL, enums have numbers that are known, times lie in the years 1 to 9999.
+// options (and for an update only where its mask looks): strings are UTF-8 without NUL, enums have numbers that are known, times lie in the years 1 to 9999.
 import { DomainError, type FieldViolation } from '../platform/errors.ts';
 import type { Descriptors } from './descriptors.ts';
 import { messageCompiler } from './validation/message.ts';
@@ -27,10 +27,12 @@ export function createValidator({ registry }: Descriptors): Validator {
     const desc = registry.getMessage(typeName);
     if (desc === undefined) throw new Error(`the descriptors have no message ${typeName}`);
     const check = compile(desc);
+    const hasMask = desc.fields.some(({ name }) => name === 'update_mask');
     const validate: Validate = (request) => {
       const violations: FieldViolation[] = [];
       check(request, '', violations);
-      return violations.length === 0 ? nothing : violations;
+      if (violations.length === 0) return nothing;
+      return hasMask ? withinMask(violations, request) : violations;
     };
     validates.set(typeName, validate);
     return validate;
@@ -48,6 +50,19 @@ export function createValidator({ registry }: Descriptors): Validator {
       return validate;
     },
   };
+}
+
+/** A field that an update does not change may be anything: clients leave it empty, or send what they had. Ids are no such fields. */
+function withinMask(
+  violations: FieldViolation[],
+  { updateMask = [] }: { updateMask?: string[] | undefined },
+): readonly FieldViolation[] {
+  if (updateMask.length === 0) return violations;
+  const looked = new Set(updateMask.map((path) => path.split('.')[0]!.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`)));
+  return violations.filter(({ field }) => {
+    const name = field.split(/[.[]/)[0]!;
+    return looked.has(name) || name.endsWith('_id') || name === 'update_mask';
+  });
 }
 
 const maxTextLength = 1000;

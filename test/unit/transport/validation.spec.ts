@@ -1,4 +1,5 @@
 import { type DescMessage, ScalarType, toBinary } from '@bufbuild/protobuf';
+import { UpdateServiceAccountRequest } from '../../../generated/yandex/cloud/iam/v1/service_account_service.ts';
 import { expect } from 'chai';
 import * as fc from 'fast-check';
 import { SetAccessBindingsRequest } from '../../../generated/yandex/cloud/access/access.ts';
@@ -154,6 +155,18 @@ describe('Validation of requests', () => {
       ...CreateIamTokenRequest.fromPartial({ identity: { $case: 'jwt', value: jwt } }),
     });
     expect(violation).to.equal('jwt: must have at most 8000 characters, has 12000');
+  });
+
+  it('looks at nothing of an update that its mask does not name, and always at what is updated', () => {
+    const check = validator.forMethod('/yandex.cloud.iam.v1.ServiceAccountService/Update');
+    const fieldsOf = (request: Partial<UpdateServiceAccountRequest>) =>
+      check(UpdateServiceAccountRequest.fromPartial(request)).map(({ field }) => field);
+    expect(fieldsOf({ serviceAccountId: 'aje', updateMask: ['description'] })).to.deep.equal([]);
+    expect(fieldsOf({ serviceAccountId: 'aje', name: '?', updateMask: ['description', 'labels'] })).to.deep.equal([]);
+    expect(fieldsOf({ serviceAccountId: 'aje', name: '?', updateMask: ['name'] })).to.deep.equal(['name']);
+    expect(fieldsOf({ serviceAccountId: 'aje', name: '?' })).to.deep.equal(['name']);
+    expect(fieldsOf({ serviceAccountId: '', updateMask: ['description'] })).to.deep.equal(['service_account_id']);
+    expect(fieldsOf({ serviceAccountId: 'aje', labels: { '?': '' }, updateMask: ['labels'] })[0]).to.match(/^labels/);
   });
 
   it('leaves update masks to the methods, which know what can be updated', () => {
