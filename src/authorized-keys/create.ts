@@ -24,14 +24,22 @@ export const createKey: Method<CreateKeyRequest, CreateKeyResponse> = async (req
   const key = await call.em.fork().transactional(async (em) => {
     const account = await lockAccount(em, owner.id);
     await assertRoom(em, account);
-    return em.create(AuthorizedKey, {
+    const { id: serviceAccountId, folderId } = account;
+    const made = em.create(AuthorizedKey, {
       id: newId('key'),
-      serviceAccountId: account.id,
+      serviceAccountId,
       createdAt: new Date(),
       description: request.description,
       keyAlgorithm,
       publicKey,
     });
+    await call.audit?.record(em, {
+      status: 'DONE',
+      folderId,
+      resourceId: made.id,
+      details: { keyId: made.id, serviceAccountId },
+    });
+    return made;
   });
   return { key: toKeyMessage(key), privateKey };
 };
