@@ -32,6 +32,9 @@ const address = (fallback: string) => addressText.default(fallback);
 
 const positiveInteger = (fallback: number, most: number) => z.coerce.number().int().min(1).max(most).default(fallback);
 
+/** 0: no limit. */
+const rate = (fallback: number) => z.coerce.number().int().min(0).max(10_000_000).default(fallback);
+
 const port = z.string().transform(Number).pipe(z.number().int().min(1).max(65_535));
 
 const schema = z.object({
@@ -90,12 +93,25 @@ const schema = z.object({
   OBRAZ_SCRUB_MIB_PER_SECOND: z.coerce.number().int().min(0).max(100_000).default(20),
   /** Connections to PostgreSQL that this process may open. */
   OBRAZ_DATABASE_POOL_SIZE: positiveInteger(20, 200),
+  /** Calls per second of one subject, five seconds' worth at once; 0: as many as it likes. */
+  OBRAZ_RATE_SUBJECT_CALLS_PER_SECOND: rate(2_000),
+  /** Calls per second from one address (IPv6: from a network of 64 bits), with and without a token. */
+  OBRAZ_RATE_ADDRESS_CALLS_PER_SECOND: rate(4_000),
+  /** Calls per minute from one address with a token or a proof that is not good; while there are more, no new token is looked at from there. */
+  OBRAZ_RATE_FAILED_AUTHENTICATIONS_PER_MINUTE: rate(300),
   /** Audit events as JSON lines: a file that is written to, or - for standard output. Default: they are kept in the database alone. */
   OBRAZ_AUDIT_FILE: z.string().min(1).optional(),
   /** Audit events go after so many days. */
   OBRAZ_KEEP_AUDIT_DAYS: positiveInteger(90, 36_500),
   OBRAZ_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
 });
+
+/** How often who may call; 0: no limit. */
+interface Rates {
+  subjectCallsPerSecond: number;
+  addressCallsPerSecond: number;
+  failedAuthenticationsPerMinute: number;
+}
 
 export interface Config {
   dataDirectory: string;
@@ -122,6 +138,7 @@ export interface Config {
   jobConcurrency: number;
   /** 0: never. */
   scrubBytesPerSecond: number;
+  rates: Rates;
   audit: { file: string | undefined; keepDays: number };
   logLevel: string;
 }
@@ -173,6 +190,11 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
     catalogFile: value.OBRAZ_CATALOG_FILE,
     jobConcurrency: value.OBRAZ_JOB_CONCURRENCY,
     scrubBytesPerSecond: value.OBRAZ_SCRUB_MIB_PER_SECOND * 1024 ** 2,
+    rates: {
+      subjectCallsPerSecond: value.OBRAZ_RATE_SUBJECT_CALLS_PER_SECOND,
+      addressCallsPerSecond: value.OBRAZ_RATE_ADDRESS_CALLS_PER_SECOND,
+      failedAuthenticationsPerMinute: value.OBRAZ_RATE_FAILED_AUTHENTICATIONS_PER_MINUTE,
+    },
     audit: { file: value.OBRAZ_AUDIT_FILE, keepDays: value.OBRAZ_KEEP_AUDIT_DAYS },
     logLevel: value.OBRAZ_LOG_LEVEL,
   };

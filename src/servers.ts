@@ -57,6 +57,7 @@ import type { UrlPolicy } from './sources/url-policy.ts';
 import type { Storage } from './storage/open.ts';
 import type { Descriptors } from './transport/descriptors.ts';
 import { implement, type ServiceParts } from './transport/implement.ts';
+import { RateLimits } from './transport/rate-limits.ts';
 import { createRequestMetrics } from './transport/request-metrics.ts';
 import { startGrpcServer } from './transport/server.ts';
 import type { Service } from './transport/service.ts';
@@ -88,6 +89,15 @@ const openMethods = new Set([
   'yandex.cloud.endpoint.ApiEndpointService/List',
   'yandex.cloud.iam.v1.IamTokenService/Create',
 ]);
+
+/** An open method whose request is the proof of who calls. */
+const provingMethods = new Set(['yandex.cloud.iam.v1.IamTokenService/Create']);
+
+/** @throws DomainError UNAUTHENTICATED. */
+function required(token: string | undefined): string {
+  if (token === undefined) throw unauthenticated();
+  return token;
+}
 
 /** Reads rows by id for the hot path: those of one moment in one query, through entities. */
 const byId = <Entity extends { id: string }>(load: (ids: string[]) => Promise<Entity[]>) =>
@@ -135,10 +145,11 @@ export interface Servers extends AsyncDisposable {
 
 export async function startServers(server: ServerParts): Promise<Servers> {
   const { config, log, authority, certificates, descriptors } = server;
+  const limits = new RateLimits(config.rates, server.metrics);
   const parts: ServiceParts = {
-    authenticate(token) {
-      if (token === undefined) throw unauthenticated();
-      return authority.remembered(token) ?? authority.verify(token);
+    authenticate(token, { peer }) {
+      const known = token === undefined ? undefined : authority.remembered(token);
+      return known ?? limits.attempt(peer, async () => authority.verify(required(token)));
     },
     forkEm: server.fork,
     access: server.access,
@@ -146,9 +157,11 @@ export async function startServers(server: ServerParts): Promise<Servers> {
     log,
     metrics: createRequestMetrics(server.metrics, descriptors),
     openMethods,
+    provingMethods,
+    limits,
     audit: server.audit,
   };
-  const { services: hosted, health } = withStandardServices(descriptors, services(server, parts));
+  const { services: hosted, health } = withStandardServices(descriptors, services(server, parts), limits);
   await using undo = new AsyncDisposableStack();
   let ready = false;
   const http = undo.use(

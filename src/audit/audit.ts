@@ -5,7 +5,7 @@
 // its own, so that refusals cost strangers more than us (refusals.ts).
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { isTransientDatabaseError } from '../db/database-error.ts';
-import { type Code, type DomainError, TransientError } from '../platform/errors.ts';
+import { type Code, type DomainError, rateLimitReason, TransientError } from '../platform/errors.ts';
 import { newId } from '../platform/ids.ts';
 import type { AuditedChange, CallAudit } from './call-audit.ts';
 import { type AuditEventJson, type EventStatus, toSubjectType } from './event.ts';
@@ -73,6 +73,10 @@ export class Audit {
 }
 
 const unauthorizedCodes: ReadonlySet<Code> = new Set(['UNAUTHENTICATED', 'PERMISSION_DENIED']);
+/** Who asks too often is counted; to write it down each time would be worse than the calls. */
+const isRateLimit = ({ details }: DomainError): boolean =>
+  details.some((detail) => detail.kind === 'errorInfo' && detail.reason === rateLimitReason);
+
 /** Not worth an event: nothing was asked that this service does. */
 const silentCodes: ReadonlySet<Code> = new Set(['UNIMPLEMENTED']);
 
@@ -141,7 +145,7 @@ class AuditOfCall implements TransportAudit {
   }
 
   failed(error: DomainError, code: number): void {
-    if (silentCodes.has(error.code)) return;
+    if (silentCodes.has(error.code) || isRateLimit(error)) return;
     const { refusals } = this.#parts;
     const { subject, peer } = this.#call;
     const leftOut = refusals.admit({ subjectId: subject?.id, address: readPeer(peer).address });

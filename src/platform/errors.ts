@@ -77,6 +77,15 @@ export const permissionDenied = (message: string): DomainError => new DomainErro
 
 export const unauthenticated = (): DomainError => new DomainError('UNAUTHENTICATED', 'Token is invalid or has expired.');
 
+export const rateLimited = (what: string, retryDelayMs: number): DomainError =>
+  new DomainError('RESOURCE_EXHAUSTED', `${what}. Try again in ${Math.ceil(retryDelayMs)} ms`, [
+    { kind: 'retryInfo', retryDelayMs },
+    { kind: 'errorInfo', reason: rateLimitReason },
+  ]);
+
+/** What tells such an error from that of a quota. */
+export const rateLimitReason = 'RATE_LIMIT_EXCEEDED';
+
 export const quotaExceeded = (cloudId: string, violation: QuotaViolation): DomainError =>
   new DomainError('RESOURCE_EXHAUSTED', `Limit ${violation.metric} exceeded`, [
     { kind: 'quotaFailure', cloudId, violations: [violation] },

@@ -3,9 +3,10 @@ import { isIPv6 } from 'node:net';
 
 /** `192.0.2.1`, `2001:db8:1:2::/64`; what is no address (a Unix socket) is answered as it is. */
 export function networkOf(address: string): string {
+  if (!address.includes(':')) return address;
   const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address);
   if (mapped !== null) return mapped[1]!;
-  if (!address.includes(':') || !isIPv6(address.split('%', 1)[0]!)) return address;
+  if (!isIPv6(address.split('%', 1)[0]!)) return address;
   const [head = '', tail] = address.toLowerCase().split('%', 1)[0]!.split('::');
   const groups = head === '' ? [] : head.split(':');
   if (tail !== undefined) {

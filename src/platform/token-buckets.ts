@@ -53,13 +53,10 @@ export class TokenBuckets {
     return 0;
   }
 
-  /** How long it takes until there is a token, without taking one; 0 when there is. */
-  peek(key: string): number {
-    if (this.#intervalMs === 0) return 0;
+  /** Gives a token back that was taken for nothing. */
+  giveBack(key: string): void {
     const bucket = this.#current.get(key) ?? this.#previous.get(key);
-    if (bucket === undefined) return 0;
-    const missingMs = bucket.fullAt + this.#intervalMs - this.#fillMs - this.#now();
-    return missingMs > 1e-6 ? missingMs : 0;
+    if (bucket !== undefined) bucket.fullAt -= this.#intervalMs;
   }
 
   #bucketOf(key: string, now: number): Bucket {

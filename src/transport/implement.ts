@@ -20,11 +20,15 @@ import { DomainError } from '../platform/errors.ts';
 import type { Log } from '../platform/log.ts';
 import { strictReader } from './decode.ts';
 import { GrpcCall } from './grpc-call.ts';
+import type { RateLimits } from './rate-limits.ts';
 import { readBearerToken, readIdempotencyKey } from './request-headers.ts';
 import type { RequestMetrics } from './request-metrics.ts';
 import { sendStream } from './send-stream.ts';
 import type { Listener, Service } from './service.ts';
 import { type Validator, invalidRequest } from './validation.ts';
+
+/** What is known of a call before it is known who calls. */
+export type AuthenticatedCall = Pick<Call, 'method' | 'requestId' | 'secure'> & { readonly peer: string };
 
 /** What the wrapper is made of, the same for all services. */
 export interface ServiceParts {
@@ -32,7 +36,7 @@ export interface ServiceParts {
    * Who calls. `token` is what followed `Bearer`, not looked into; undefined when there was none.
    * @throws DomainError UNAUTHENTICATED.
    */
-  authenticate: (token: string | undefined, call: Pick<Call, 'method' | 'requestId' | 'secure'>) => Promise<Subject> | Subject;
+  authenticate: (token: string | undefined, call: AuthenticatedCall) => Promise<Subject> | Subject;
   forkEm: () => EntityManager;
   access: AccessRules;
   validator: Validator;
@@ -42,6 +46,10 @@ export interface ServiceParts {
   openMethods: ReadonlySet<string>;
   /** Without it no events are left. */
   audit?: Audit;
+  /** Without them anybody may call as often as they like. */
+  limits?: RateLimits;
+  /** Open methods whose request proves who calls: one that proves nothing is a failed authentication. */
+  provingMethods?: ReadonlySet<string>;
 }
 
 /** The methods of a service, by the names of its generated definition. What is missing answers UNIMPLEMENTED. */
@@ -95,6 +103,7 @@ function methodHandler(rpc: Rpc, method: AnyMethod | undefined, parts: ServicePa
 
   /** First: who calls. Nothing of the request is looked at before. */
   const admit = (call: GrpcCall, metadata: Metadata): Promise<Subject> | Subject | undefined => {
+    parts.limits?.admit(call.peer);
     if (method === undefined) throw new DomainError('UNIMPLEMENTED', `${name} is not implemented`);
     const token = readBearerToken(metadata);
     call.idempotencyKey = readIdempotencyKey(metadata);
@@ -110,6 +119,12 @@ function methodHandler(rpc: Rpc, method: AnyMethod | undefined, parts: ServicePa
     return request;
   };
 
+  const proves = parts.provingMethods?.has(name) ?? false;
+  const run = (request: object, call: GrpcCall): Promise<unknown> => {
+    const work = () => method!(request, call) as Promise<unknown>;
+    return proves && parts.limits !== undefined ? parts.limits.attempt(call.peer, work) : work();
+  };
+
   async function serveUnary(
     { running }: Listener,
     call: GrpcCall,
@@ -120,7 +135,8 @@ function methodHandler(rpc: Rpc, method: AnyMethod | undefined, parts: ServicePa
     try {
       const subject = admit(call, incoming.metadata);
       call.subject = subject instanceof Promise ? await subject : subject;
-      const message = rpc.responseSerialize(await method!(parse(call, incoming.request), call));
+      if (call.subject !== undefined) parts.limits?.admitSubject(call.subject.id);
+      const message = rpc.responseSerialize(await run(parse(call, incoming.request), call));
       if (audit !== undefined) await call.audit!.succeeded(message);
       call.sendHeaders();
       call.succeeded();
@@ -144,6 +160,7 @@ function methodHandler(rpc: Rpc, method: AnyMethod | undefined, parts: ServicePa
 
   async function* messages(call: GrpcCall, incoming: ServerWritableStream<Buffer, Buffer>): AsyncGenerator<Buffer> {
     call.subject = await admit(call, incoming.metadata);
+    if (call.subject !== undefined) parts.limits?.admitSubject(call.subject.id);
     const answers = method!(parse(call, incoming.request), call) as AsyncIterable<unknown>;
     let begun = audit === undefined;
     for await (const message of answers) {

@@ -5,9 +5,13 @@ import { once } from 'node:events';
 import { type DescMessage, type DescMethod, type Message, create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { FileDescriptorProtoSchema } from '@bufbuild/protobuf/wkt';
 import { type ServerDuplexStream, status } from '@grpc/grpc-js';
+import { DomainError } from '../platform/errors.ts';
 import type { Descriptors } from './descriptors.ts';
+import type { RateLimits } from './rate-limits.ts';
 import { symbolFiles } from './reflection-symbols.ts';
+import { newRequestId } from './request-id.ts';
 import type { Service } from './service.ts';
+import { type Failure, toFailure } from './status.ts';
 
 interface ReflectionRequest extends Message {
   host: string;
@@ -23,17 +27,21 @@ const versions = ['grpc.reflection.v1', 'grpc.reflection.v1alpha'];
 const shownCharacters = 200;
 
 /** Two services that describe themselves and `serviceNames`. */
-export function reflectionServices(descriptors: Descriptors, serviceNames: readonly string[]): Service[] {
+export function reflectionServices(descriptors: Descriptors, serviceNames: readonly string[], limits?: RateLimits): Service[] {
   const names = versions.map((version) => `${version}.ServerReflection`);
   const answer = answerer(descriptors, [...serviceNames, ...names]);
   return names.map((name) => {
     const method = descriptors.registry.getService(name)?.methods[0];
     if (method === undefined) throw new Error(`the descriptors have no service ${name}`);
-    return reflectionService(method, answer);
+    return reflectionService(method, answer, limits);
   });
 }
 
-function reflectionService(method: DescMethod, answer: (request: ReflectionRequest) => Answer): Service {
+function reflectionService(
+  method: DescMethod,
+  answer: (request: ReflectionRequest) => Answer,
+  limits: RateLimits | undefined,
+): Service {
   const { input, output, parent } = method;
   return {
     name: parent.typeName,
@@ -52,13 +60,11 @@ function reflectionService(method: DescMethod, answer: (request: ReflectionReque
       [method.name]: (stream: ServerDuplexStream<ReflectionRequest, Message>) => {
         const end = (): void => void stream.end();
         running.stopping.addEventListener('abort', end, { once: true });
-        void converse(stream, (request) =>
-          create(output, {
-            validHost: request.host,
-            originalRequest: request,
-            messageResponse: answer(request),
-          }),
-        ).finally(() => running.stopping.removeEventListener('abort', end));
+        void converse(stream, (request) => {
+          // Each of a stream's questions counts as a call.
+          limits?.admit(stream.getPeer());
+          return create(output, { validHost: request.host, originalRequest: request, messageResponse: answer(request) });
+        }).finally(() => running.stopping.removeEventListener('abort', end));
       },
     }),
   };
@@ -73,12 +79,30 @@ async function converse(
 ): Promise<void> {
   try {
     for await (const request of stream as AsyncIterable<ReflectionRequest>) {
-      if (!stream.write(reply(request))) await once(stream, 'drain');
+      const message = replyOrFailure(reply, request);
+      if (!('code' in message)) {
+        if (!stream.write(message)) await once(stream, 'drain');
+        continue;
+      }
+      stream.emit('error', message);
+      // The end of this loop destroys the stream: the status goes first.
+      await Promise.race([once(stream, 'finish'), once(stream, 'close')]);
+      return;
     }
     stream.end();
   } catch {
     // The client went away.
     stream.destroy();
+  }
+}
+
+/** @throws what is no refusal. */
+function replyOrFailure(reply: (request: ReflectionRequest) => Message, request: ReflectionRequest): Message | Failure {
+  try {
+    return reply(request);
+  } catch (error) {
+    if (error instanceof DomainError) return toFailure(error, newRequestId());
+    throw error;
   }
 }
 

@@ -45,6 +45,12 @@ export function toFailure(error: DomainError, requestId: string): Failure {
   const message = fitting(error.message);
   const metadata = new Metadata();
   metadata.set('grpc-status-details-bin', Buffer.from(encodeDetails(error, message, requestId)));
+  const retry = error.details.find((detail) => detail.kind === 'retryInfo');
+  // For clients that look into no details: in the words of gRPC (proposal A6) and of HTTP.
+  if (retry !== undefined) {
+    metadata.set('grpc-retry-pushback-ms', String(Math.ceil(retry.retryDelayMs)));
+    metadata.set('retry-after', String(Math.ceil(retry.retryDelayMs / 1000)));
+  }
   return { code: codeNumbers[error.code], details: message, metadata };
 }
 

@@ -1,0 +1,103 @@
+// How often who may call. Asked first, before a token is looked at: what is refused here has cost next to nothing. Loopback is an address
+// like any other: what calls from there may act for strangers.
+import { DomainError, rateLimited } from '../platform/errors.ts';
+import type { CounterSeries, Metrics } from '../platform/metrics.ts';
+import { networkOf } from '../platform/network-of.ts';
+import { TokenBuckets } from '../platform/token-buckets.ts';
+
+/** 0: no limit. */
+export interface Rates {
+  subjectCallsPerSecond: number;
+  addressCallsPerSecond: number;
+  failedAuthenticationsPerMinute: number;
+}
+
+/** What may be done at once of a limit per second: clients come in bursts. */
+const burstSeconds = 5;
+/** Memory for one limit is a few MB at most. */
+const maxCallers = 20_000;
+
+export class RateLimits {
+  readonly #rates: Rates;
+  readonly #subjects: TokenBuckets;
+  readonly #addresses: TokenBuckets;
+  readonly #failures: TokenBuckets;
+  readonly #refused: Record<'subject' | 'address' | 'authentication', CounterSeries>;
+
+  constructor(rates: Rates, metrics: Metrics, now?: () => number) {
+    const clock = now === undefined ? {} : { now };
+    const perSecond = (calls: number) =>
+      new TokenBuckets({ perSecond: calls, burst: calls * burstSeconds, maxKeys: maxCallers, ...clock });
+    this.#rates = rates;
+    this.#subjects = perSecond(rates.subjectCallsPerSecond);
+    this.#addresses = perSecond(rates.addressCallsPerSecond);
+    const failures = rates.failedAuthenticationsPerMinute;
+    this.#failures = new TokenBuckets({ perSecond: failures / 60, burst: failures, maxKeys: maxCallers, ...clock });
+    const refused = metrics.counter({
+      name: 'obraz_rate_limited_calls_total',
+      help: 'Calls that were refused because there were too many, by whose they were.',
+      labels: { limit: ['subject', 'address', 'authentication'] },
+    });
+    this.#refused = {
+      subject: refused.with({ limit: 'subject' }),
+      address: refused.with({ limit: 'address' }),
+      authentication: refused.with({ limit: 'authentication' }),
+    };
+  }
+
+  /** A call from a peer, `192.0.2.1:4242`, whoever it is. @throws DomainError RESOURCE_EXHAUSTED. */
+  admit(peer: string): void {
+    const waitMs = this.#addresses.take(networkOfPeer(peer));
+    if (waitMs === 0) return;
+    this.#refused.address.inc();
+    throw rateLimited(`Too many calls from your address: at most ${this.#rates.addressCallsPerSecond} per second`, waitMs);
+  }
+
+  /** A call of a subject that is known. @throws DomainError RESOURCE_EXHAUSTED. */
+  admitSubject(id: string): void {
+    const waitMs = this.#subjects.take(id);
+    if (waitMs === 0) return;
+    this.#refused.subject.inc();
+    throw rateLimited(`Too many calls of ${id}: at most ${this.#rates.subjectCallsPerSecond} per second`, waitMs);
+  }
+
+  /**
+   * Looks at a token or a proof for the first time. One that is not good counts; while too many were not, none is looked at, good or not,
+   * so that guessing costs us nothing. Tokens that were found good before do not come here.
+   * @throws what `check` throws; DomainError RESOURCE_EXHAUSTED.
+   */
+  async attempt<Answer>(peer: string, check: () => Promise<Answer>): Promise<Answer> {
+    const network = networkOfPeer(peer);
+    // Taken beforehand: those that are under way count too.
+    const waitMs = this.#failures.take(network);
+    if (waitMs > 0) {
+      this.#refused.authentication.inc();
+      const most = this.#rates.failedAuthenticationsPerMinute;
+      throw rateLimited(`Too many failed authentications from your address: at most ${most} per minute`, waitMs);
+    }
+    let failed = false;
+    try {
+      return await check();
+    } catch (error) {
+      failed = error instanceof DomainError && error.code === 'UNAUTHENTICATED';
+      throw error;
+    } finally {
+      if (!failed) this.#failures.giveBack(network);
+    }
+  }
+}
+
+const networks = new Map<string, string>();
+const maxNetworks = 10_000;
+
+/** To read an IPv6 address takes longer than all the rest here. */
+function networkOfPeer(peer: string): string {
+  const address = peer.slice(0, peer.lastIndexOf(':'));
+  if (!address.includes(':')) return address;
+  const known = networks.get(address);
+  if (known !== undefined) return known;
+  const network = networkOf(address);
+  if (networks.size >= maxNetworks) networks.clear();
+  networks.set(address, network);
+  return network;
+}
