@@ -98,7 +98,7 @@ const schema = z.object({
   /** Calls per second from one address (IPv6: from a network of 64 bits), with and without a token. */
   OBRAZ_RATE_ADDRESS_CALLS_PER_SECOND: rate(4_000),
   /** Calls per minute from one address with a token or a proof that is not good; while there are more, no new token is looked at from there. */
-  OBRAZ_RATE_FAILED_AUTHENTICATIONS_PER_MINUTE: rate(300),
+  OBRAZ_RATE_FAILED_LOGINS_PER_MINUTE: rate(300),
   /** Audit events as JSON lines: a file that is written to, or - for standard output. Default: they are kept in the database alone. */
   OBRAZ_AUDIT_FILE: z.string().min(1).optional(),
   /** Audit events go after so many days. */
@@ -193,7 +193,7 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
     rates: {
       subjectCallsPerSecond: value.OBRAZ_RATE_SUBJECT_CALLS_PER_SECOND,
       addressCallsPerSecond: value.OBRAZ_RATE_ADDRESS_CALLS_PER_SECOND,
-      failedAuthenticationsPerMinute: value.OBRAZ_RATE_FAILED_AUTHENTICATIONS_PER_MINUTE,
+      failedAuthenticationsPerMinute: value.OBRAZ_RATE_FAILED_LOGINS_PER_MINUTE,
     },
     audit: { file: value.OBRAZ_AUDIT_FILE, keepDays: value.OBRAZ_KEEP_AUDIT_DAYS },
     logLevel: value.OBRAZ_LOG_LEVEL,

@@ -1,4 +1,4 @@
-import type { ServerUnaryCall, UntypedHandleCall, UntypedServiceImplementation } from '@grpc/grpc-js';
+import type { ServerUnaryCall, UntypedHandleCall } from '@grpc/grpc-js';
 import type { DomainError } from '../platform/errors.ts';
 import type { Descriptors } from './descriptors.ts';
 import { type Health, createHealth } from './health.ts';
@@ -42,8 +42,6 @@ function limited(service: Service, limits: RateLimits | undefined): Service {
   return {
     ...service,
     handlers: (listener) =>
-      Object.fromEntries(
-        Object.entries(service.handlers(listener)).map(([name, handler]) => [name, limitedHandler(handler)]),
-      ) as UntypedServiceImplementation,
+      Object.fromEntries(Object.entries(service.handlers(listener)).map(([name, handler]) => [name, limitedHandler(handler)])),
   };
 }

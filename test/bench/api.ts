@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import path from 'node:path';
 import { GetImageRequest } from '../../generated/yandex/cloud/compute/v1/image_service.ts';
 import { ObrazClient } from '../support/client.ts';
-import { Obraz } from '../support/obraz.ts';
+import { highRates, Obraz } from '../support/obraz.ts';
 import { hasTool, median, table } from './figures.ts';
 import { callsPerSecond } from './load.ts';
 import { startWebServer } from '../support/web-server.ts';
@@ -17,7 +17,7 @@ export async function benchApi(): Promise<void> {
     return;
   }
   const web = await startWebServer({ content: Buffer.alloc(4 * 1024 * 1024) });
-  const obraz = await Obraz.start({ environment: { OBRAZ_LOG_LEVEL: 'warn' } });
+  const obraz = await Obraz.start({ environment: { OBRAZ_LOG_LEVEL: 'warn', ...highRates } });
   const echo = await startEcho();
   try {
     using client = await ObrazClient.of(obraz);

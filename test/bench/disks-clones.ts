@@ -7,7 +7,7 @@ import path from 'node:path';
 import { ObrazClient } from '../support/client.ts';
 import { fillOf, makeUpImages } from '../support/made-up-images.ts';
 import { writeMadeUpQcow2 } from '../support/made-up-qcow2.ts';
-import { Obraz } from '../support/obraz.ts';
+import { highRates, Obraz } from '../support/obraz.ts';
 import { removeDataFolder } from '../support/postgres.ts';
 import { ticketUri } from './disks-service.ts';
 import { median, run, table } from './figures.ts';
@@ -24,7 +24,7 @@ type Images = Record<string, { id: string; bytes: number; file: string }>;
 export async function benchClones(): Promise<void> {
   const directory = await mkdtemp(path.join(tmpdir(), 'obraz-bench-'));
   const dataDirectory = path.join(directory, 'data');
-  const options = { dataDirectory, environment: { OBRAZ_LOG_LEVEL: 'warn' } };
+  const options = { dataDirectory, environment: { OBRAZ_LOG_LEVEL: 'warn', ...highRates } };
   try {
     const images: Images = {};
     {

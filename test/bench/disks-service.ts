@@ -7,7 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { credentials } from '@grpc/grpc-js';
 import { AttachMode, AttachServiceClient } from '../../generated/obraz/v1/attach.ts';
 import { ObrazClient, unary } from '../support/client.ts';
-import { Obraz } from '../support/obraz.ts';
+import { highRates, Obraz } from '../support/obraz.ts';
 import { removeDataFolder } from '../support/postgres.ts';
 import { run } from './figures.ts';
 import { must } from './nbd-compare.ts';
@@ -46,7 +46,10 @@ export class RunningService implements AsyncDisposable {
 
   async start(): Promise<ObrazClient> {
     await this.stop();
-    const obraz = await Obraz.start({ dataDirectory: this.#dataDirectory, environment: { OBRAZ_LOG_LEVEL: 'warn' } });
+    const obraz = await Obraz.start({
+      dataDirectory: this.#dataDirectory,
+      environment: { OBRAZ_LOG_LEVEL: 'warn', ...highRates },
+    });
     this.#current = { obraz, client: await ObrazClient.of(obraz) };
     return this.client;
   }

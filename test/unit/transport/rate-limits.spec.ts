@@ -1,5 +1,5 @@
 // Limits on a real server; the clock of the limits is a test's.
-import { Client, type ServiceError, credentials, makeGenericClientConstructor, status as codes } from '@grpc/grpc-js';
+import { type Client, type ServiceError, credentials, makeGenericClientConstructor, status as codes } from '@grpc/grpc-js';
 import { expect } from 'chai';
 import { service as healthDefinition } from 'grpc-health-check';
 import { ErrorInfo, RetryInfo } from '../../../generated/google/rpc/error_details.ts';
