@@ -131,7 +131,8 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
         .start();
     }
     const onError = (error: unknown): void => log.warn({ err: error }, 'old operations could not be removed');
-    undo.use(untilDisposed((ended) => keepHistoryShort(fork, ended, { onError })));
+    const { keepOperationsMs } = config;
+    undo.use(untilDisposed((ended) => keepHistoryShort(fork, ended, { keepOperationsMs, onError })));
     const keepMs = config.audit.keepDays * 24 * 60 * 60 * 1000;
     undo.use(untilDisposed((ended) => keepEventsFor(keepMs, { fork, log }, ended)));
   }

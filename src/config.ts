@@ -91,6 +91,8 @@ const schema = z.object({
   OBRAZ_IMPORT_THREADS: z.coerce.number().int().min(1).max(64).optional(),
   /** The rate at which the service reads its stored data again, once a week, to find damage; 0: only `obraz scrub` does. */
   OBRAZ_SCRUB_MIB_PER_SECOND: z.coerce.number().int().min(0).max(100_000).default(20),
+  /** How long operations are kept, days from their beginning; those that run stay. */
+  OBRAZ_KEEP_OPERATIONS_DAYS: positiveInteger(30, 36_500),
   /** Connections to PostgreSQL that this process may open. */
   OBRAZ_DATABASE_POOL_SIZE: positiveInteger(20, 200),
   /** Calls per second of one subject, five seconds' worth at once; 0: as many as it likes. */
@@ -138,6 +140,7 @@ export interface Config {
   jobConcurrency: number;
   /** 0: never. */
   scrubBytesPerSecond: number;
+  keepOperationsMs: number;
   rates: Rates;
   audit: { file: string | undefined; keepDays: number };
   logLevel: string;
@@ -190,6 +193,7 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
     catalogFile: value.OBRAZ_CATALOG_FILE,
     jobConcurrency: value.OBRAZ_JOB_CONCURRENCY,
     scrubBytesPerSecond: value.OBRAZ_SCRUB_MIB_PER_SECOND * 1024 ** 2,
+    keepOperationsMs: value.OBRAZ_KEEP_OPERATIONS_DAYS * 24 * 60 * 60 * 1000,
     rates: {
       subjectCallsPerSecond: value.OBRAZ_RATE_SUBJECT_CALLS_PER_SECOND,
       addressCallsPerSecond: value.OBRAZ_RATE_ADDRESS_CALLS_PER_SECOND,

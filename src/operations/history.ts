@@ -1,11 +1,12 @@
-// Operations that ended are kept for a while, then go. So do idempotency keys, whose promise is 24 h.
+// Operations that ended are kept for a while (OBRAZ_KEEP_OPERATIONS_DAYS), then go. So do idempotency keys, whose promise is 24 h. That
+// their rows go brings no id back: ids are random (platform/ids.ts), and nothing counts them.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { query } from '../db/bound-query.ts';
 import { idempotencyWindowMs } from './idempotency.ts';
 
 export interface HistoryBounds {
-  /** Counted from the operation's beginning. Default: 30 days. */
+  /** Counted from the operation's beginning; less than keepKeysMs breaks that promise. Default: 30 days. */
   keepOperationsMs?: number;
   /** Default: 24 h, as documented; less breaks the promise. */
   keepKeysMs?: number;

@@ -10,6 +10,7 @@ describe('readConfig', () => {
     expect(config.httpAddress).to.equal('127.0.0.1:8080');
     expect([...config.roles]).to.deep.equal(['api', 'worker', 'nbd']);
     expect(config.import.publicPorts).to.deep.equal([80, 443]);
+    expect(config.keepOperationsMs).to.equal(30 * 24 * 60 * 60 * 1000);
   });
 
   it('takes an empty value as not set', () => {
@@ -26,6 +27,12 @@ describe('readConfig', () => {
       .and.contains('OBRAZ_TLS_ADDRESS')
       .and.contains('OBRAZ_ROLES')
       .and.contains('OBRAZ_IMPORT_PORTS');
+  });
+
+  it('keeps operations for a day at least: so long their idempotency keys answer', () => {
+    expect(readConfig({ OBRAZ_KEEP_OPERATIONS_DAYS: '1' }).keepOperationsMs).to.equal(24 * 60 * 60 * 1000);
+    for (const days of ['0', '0.5', '-1', 'x', '36501'])
+      expect(() => readConfig({ OBRAZ_KEEP_OPERATIONS_DAYS: days })).to.throw(ConfigError, 'OBRAZ_KEEP_OPERATIONS_DAYS');
   });
 
   it('leaves names of the tests and of others alone', () => {
