@@ -10,10 +10,8 @@ export const quotaList = defineCommand({
   async run({ environment, options }) {
     const states = await eitherWay(readConfig(environment), untilInterrupted(), {
       async alone({ fork, ids }) {
-        const [{ quotaState }, { quotas }] = await Promise.all([import('../quotas/limits.ts'), import('../quotas.ts')]);
-        const found: QuotaState[] = [];
-        for (const quota of quotas) found.push(await quotaState(fork(), quota, options.cloud ?? ids.cloudId));
-        return found;
+        const [{ quotaStates }, { quotas }] = await Promise.all([import('../quotas/limits.ts'), import('../quotas.ts')]);
+        return quotaStates(fork(), quotas, options.cloud ?? ids.cloudId);
       },
       through: (service) => listThrough(service, options.cloud ?? service.cloudId),
     });

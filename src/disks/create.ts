@@ -39,7 +39,7 @@ export const createDisk =
       const source = await takeSource(em, call, request.source);
       assertHolds(wanted.size, source.label, source.leastBytes);
       await assertNameFree(em, diskResource, folderId, name);
-      await reserve(em, folderId, demandsOfDisk(wanted));
+      await reserve(em, { folderId }, demandsOfDisk(wanted));
       const disk = em.create(Disk, {
         ...wanted,
         id: newId('disk', wanted.zoneId),

@@ -43,7 +43,7 @@ export const updateDisk =
       await prepareGrowth(em, disk, size, contents);
       place(disk, fields, request);
       await describe(em, diskResource, disk, fields, request);
-      await reserve(em, disk.folderId, [demandOfSize(disk.typeId, size - disk.size)]);
+      await reserve(em, { folderId: disk.folderId }, [demandOfSize(disk.typeId, size - disk.size)]);
       disk.size = size;
       return {
         folderId: disk.folderId,

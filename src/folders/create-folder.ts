@@ -8,7 +8,7 @@ import type { Method } from '../iam/call.ts';
 import { Folder } from '../iam/hierarchy/folder.entity.ts';
 import { pack } from '../operations/pack.ts';
 import { newId } from '../platform/ids.ts';
-import { reserveInCloud } from '../quotas/reserve.ts';
+import { reserve } from '../quotas/reserve.ts';
 import { assertNameFree } from '../resources/unique-name.ts';
 import { packFolder } from './folder.mapper.ts';
 import type { FolderParts } from './folder-parts.ts';
@@ -24,7 +24,7 @@ export const createFolder =
     return operations.begin(call, async (em) => {
       await holdCloud(em, cloudId);
       await assertNameFree(em, folderKind, cloudId, name);
-      await reserveInCloud(em, cloudId, [{ quota: foldersQuota, amount: 1 }]);
+      await reserve(em, { cloudId }, [{ quota: foldersQuota, amount: 1 }]);
       const folder = em.create(Folder, {
         id: newId('folder'),
         cloudId,

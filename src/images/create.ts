@@ -133,7 +133,7 @@ async function insert(
   sizes: { size: number; storageSize: number; minDiskSize: number },
 ): Promise<Image> {
   await assertNameFree(em, imageResource, request.folderId, request.name);
-  await reserve(em, request.folderId, demandsOfImage({ pooled: request.pooled, size: sizes.size }));
+  await reserve(em, { folderId: request.folderId }, demandsOfImage({ pooled: request.pooled, size: sizes.size }));
   return em.create(Image, {
     id: newId('image'),
     folderId: request.folderId,

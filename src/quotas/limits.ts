@@ -1,50 +1,34 @@
-// What limit holds for a cloud, and how it is set.
+// What limits hold for a cloud, and how they are set.
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { query } from '../db/bound-query.ts';
 import { requireCloud } from '../iam/hierarchy/require-cloud.ts';
 import { DomainError, invalidArgument, notFound } from '../platform/errors.ts';
-import { type Quota, usageInCloud } from './quota.ts';
+import { type Quota, usagesOf } from './quota.ts';
 import { QuotaLimit } from './quota-limit.entity.ts';
 
-export interface CloudLimits {
-  cloudId: string;
-  limits: Map<string, number>;
-}
+/** By the quota's id, in its unit. One that is not in the map has no limit, as all have none in the system cloud: that is everybody's. */
+export type Limits = ReadonlyMap<string, number>;
 
-/**
- * The cloud of a folder, and what limits hold there of these quotas, by id; one that is not in the map has no limit.
- * @throws DomainError NOT_FOUND.
- */
-export async function limitsWhere(em: EntityManager, folderId: string, quotas: readonly Quota[]): Promise<CloudLimits> {
-  const limits = await readLimits(em, 'folders join clouds on clouds.id = folders.cloud_id', 'folders.id', folderId, quotas);
-  if (limits === undefined) throw notFound('Folder', folderId);
-  return limits;
-}
+/** Where something is made: in a folder, or in a cloud and in no folder of it. */
+export type Place = { folderId: string } | { cloudId: string };
 
-/** Likewise of a cloud. @throws DomainError NOT_FOUND. */
-export async function limitsOfCloud(em: EntityManager, cloudId: string, quotas: readonly Quota[]): Promise<CloudLimits> {
-  const limits = await readLimits(em, 'clouds', 'clouds.id', cloudId, quotas);
-  if (limits === undefined) throw notFound('Cloud', cloudId);
-  return limits;
-}
-
-async function readLimits(
+/** The cloud of a place, and the limits that hold there. @throws DomainError NOT_FOUND. */
+export async function limitsAt(
   em: EntityManager,
-  place: string,
-  key: string,
-  placeId: string,
+  place: Place,
   quotas: readonly Quota[],
-): Promise<CloudLimits | undefined> {
+): Promise<{ cloudId: string; limits: Limits }> {
+  const isFolder = 'folderId' in place;
+  const placeId = isFolder ? place.folderId : place.cloudId;
   const rows = await query<{ cloudId: string; system: boolean; quotaId: string | null; value: number | null }>(
     em,
     `select clouds.id as "cloudId", clouds.system, quota_limits.quota_id as "quotaId", quota_limits.value::float8 as value
-     from ${place}
-     left join quota_limits on quota_limits.cloud_id = clouds.id and quota_limits.quota_id = any ($2::text[])
-     where ${key} = $1`,
+     from clouds left join quota_limits on quota_limits.cloud_id = clouds.id and quota_limits.quota_id = any ($2::text[])
+     where clouds.id = ${isFolder ? '(select cloud_id from folders where id = $1)' : '$1'}`,
     [placeId, quotas.map(({ id }) => id)],
   );
   const [first] = rows;
-  if (first === undefined) return undefined;
+  if (first === undefined) throw notFound(isFolder ? 'Folder' : 'Cloud', placeId);
   const limits = new Map<string, number>();
   if (first.system) return { cloudId: first.cloudId, limits };
   for (const { id, defaultLimit } of quotas) {
@@ -55,18 +39,6 @@ async function readLimits(
   return { cloudId: first.cloudId, limits };
 }
 
-/** Reservations in the cloud, and changes of its limits, happen one after another: held until the transaction ends. */
-export const lockQuotas = (em: EntityManager, cloudId: string): Promise<unknown> =>
-  query(em, 'select pg_advisory_xact_lock(hashtextextended($1, 0))', [`quotas/${cloudId}`]);
-
-/** In the quota's unit; undefined: no limit. The system cloud, which holds what belongs to everybody, has none. */
-async function limitOf(em: EntityManager, quota: Quota, cloudId: string): Promise<number | undefined> {
-  const { system } = await requireCloud(em, cloudId);
-  if (system) return undefined;
-  const set = await em.findOne(QuotaLimit, { cloudId, quotaId: quota.id }, { refresh: true });
-  return set === null ? quota.defaultLimit : (set.value ?? undefined);
-}
-
 export interface QuotaState {
   quotaId: string;
   /** Undefined: no limit. */
@@ -74,9 +46,16 @@ export interface QuotaState {
   usage: number;
 }
 
-export async function quotaState(em: EntityManager, quota: Quota, cloudId: string): Promise<QuotaState> {
-  return { quotaId: quota.id, limit: await limitOf(em, quota, cloudId), usage: await usageInCloud(em, quota, cloudId) };
+/** What is used, all at one moment, and what may be. @throws DomainError NOT_FOUND of the cloud. */
+export async function quotaStates(em: EntityManager, quotas: readonly Quota[], cloudId: string): Promise<QuotaState[]> {
+  const { limits } = await limitsAt(em, { cloudId }, quotas);
+  const usages = await usagesOf(em, quotas, { cloudId });
+  return quotas.map(({ id }) => ({ quotaId: id, limit: limits.get(id), usage: usages[id]! }));
 }
+
+/** Reservations in the cloud, and changes of its limits, happen one after another: held until the transaction ends. */
+export const lockQuotas = (em: EntityManager, cloudId: string): Promise<unknown> =>
+  query(em, 'select pg_advisory_xact_lock(hashtextextended($1, 0))', [`quotas/${cloudId}`]);
 
 /** What to make of a limit: a number in the quota's unit, none at all, or what it was before anybody set it. */
 export type NewLimit = number | 'unlimited' | 'default';
@@ -99,7 +78,8 @@ export async function setLimit(em: EntityManager, quota: Quota, cloudId: string,
       const value = limit === 'unlimited' ? null : limit;
       await inner.upsert(QuotaLimit, { cloudId, quotaId: quota.id, value, modifiedAt: new Date() });
     }
-    return quotaState(inner, quota, cloudId);
+    const [state] = await quotaStates(inner, [quota], cloudId);
+    return state!;
   });
 }
 

@@ -15,7 +15,7 @@ import type { Call, Method } from '../iam/call.ts';
 import type { Permission } from '../iam/permissions.ts';
 import { requireCloud } from '../iam/hierarchy/require-cloud.ts';
 import { DomainError, invalidArgument } from '../platform/errors.ts';
-import { quotaState, requireQuota } from './limits.ts';
+import { quotaStates, requireQuota } from './limits.ts';
 import { type Quota, serviceOf } from './quota.ts';
 import { toQuotaLimitMessage } from './quota-limit.mapper.ts';
 
@@ -36,7 +36,8 @@ const getQuotaLimit =
   (quotas: readonly Quota[]): Method<GetQuotaLimitRequest, QuotaLimitMessage> =>
   async ({ resource, quotaId }, call) => {
     const cloudId = await authorizedCloud(resource, 'quota-manager.quotaLimits.get', call);
-    return toQuotaLimitMessage(await quotaState(call.em, requireQuota(quotas, quotaId), cloudId));
+    const [state] = await quotaStates(call.em, [requireQuota(quotas, quotaId)], cloudId);
+    return toQuotaLimitMessage(state!);
   };
 
 const listQuotaLimits =
@@ -46,9 +47,12 @@ const listQuotaLimits =
     const ofService = quotas.filter((quota) => serviceOf(quota) === service);
     if (ofService.length === 0) throw new DomainError('NOT_FOUND', `Service ${service} keeps no quotas`);
     const page = pageOf(JSON.stringify([call.method, cloudId, service]), ofService, { pageSize, pageToken });
-    const quotaLimits: QuotaLimitMessage[] = [];
-    for (const quota of page.items) quotaLimits.push(toQuotaLimitMessage(await quotaState(call.em, quota, cloudId)));
-    return { resource: { id: cloudId, type: cloudType }, quotaLimits, nextPageToken: page.nextPageToken };
+    const states = await quotaStates(call.em, page.items, cloudId);
+    return {
+      resource: { id: cloudId, type: cloudType },
+      quotaLimits: states.map(toQuotaLimitMessage),
+      nextPageToken: page.nextPageToken,
+    };
   };
 
 /** Which services there are is no secret: every authenticated caller may ask. */

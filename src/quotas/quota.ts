@@ -8,9 +8,9 @@ export interface Quota {
   id: string;
   /** Of a cloud whose limit nobody has set. */
   defaultLimit: number;
-  /** SQL that answers `usage`: what the rows of cloud $1 use now. */
+  /** SQL that answers one number, float8: what the rows of cloud $1 use now. */
   usage: string;
-  /** Where the limit of the cloud holds for each of its folders by itself: the same of folder $1. `usage` is then the most of any folder. */
+  /** Where the limit of the cloud holds for each of its folders by itself: the same of folder $2. `usage` is then the most of any folder. */
   usageOfFolder?: string;
 }
 
@@ -21,20 +21,27 @@ export const serviceOf = ({ id }: Quota): string => id.slice(0, id.indexOf('.'))
 
 /** What the rows of `table` use in a cloud: how many they are, or the sum of an expression over them. */
 export const usageOfRows = (table: string, amount: 'rows' | { sum: string }, condition = 'true'): string => `
-  select ${amount === 'rows' ? 'count(*)' : `coalesce(sum(${amount.sum}), 0)`}::float8 as usage
+  select ${amount === 'rows' ? 'count(*)' : `coalesce(sum(${amount.sum}), 0)`}::float8
   from folders join ${table} on ${table}.folder_id = folders.id
   where folders.cloud_id = $1 and ${condition}`;
 
-export const usageInCloud = (em: EntityManager, { usage }: Quota, cloudId: string): Promise<number> => ask(em, usage, cloudId);
-
-/** What counts when something is made in the folder, which is of that cloud. */
-export const usageWhere = (
+/**
+ * What is used now, by the quota's id, all at one moment. `folderId`: what counts when something is made in that folder of the cloud;
+ * without it, what the cloud is told.
+ */
+export async function usagesOf(
   em: EntityManager,
-  { usage, usageOfFolder }: Quota,
-  { cloudId, folderId }: { cloudId: string; folderId: string },
-): Promise<number> => (usageOfFolder === undefined ? ask(em, usage, cloudId) : ask(em, usageOfFolder, folderId));
-
-async function ask(em: EntityManager, sql: string, id: string): Promise<number> {
-  const [row] = await query<{ usage: number }>(em, sql, [id]);
-  return row!.usage;
+  quotas: readonly Quota[],
+  { cloudId, folderId }: { cloudId: string; folderId?: string },
+): Promise<Record<string, number>> {
+  const columns = quotas.map(({ id, usage, usageOfFolder }) => {
+    const sql = folderId === undefined ? usage : (usageOfFolder ?? usage);
+    return `(${sql}) as "${id}"`;
+  });
+  const [row] = await query<Record<string, number>>(
+    em,
+    `select ${columns.join(', ')} from (select $1::text, $2::text) as the_place`,
+    [cloudId, folderId ?? null],
+  );
+  return row!;
 }

@@ -5,8 +5,8 @@
 // Locks are taken in the order rows, names, quotas.
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { quotaExceeded } from '../platform/errors.ts';
-import { type CloudLimits, limitsOfCloud, limitsWhere, lockQuotas } from './limits.ts';
-import { type Quota, usageInCloud, usageWhere } from './quota.ts';
+import { limitsAt, lockQuotas, type Place } from './limits.ts';
+import { type Quota, usagesOf } from './quota.ts';
 
 export interface Demand {
   quota: Quota;
@@ -16,40 +16,26 @@ export interface Demand {
 
 /**
  * Call it before the rows that take of the quotas are written, and as late as can be: others of the cloud wait until the transaction ends.
- * @throws DomainError RESOURCE_EXHAUSTED with a QuotaFailure; NOT_FOUND of the folder.
+ * @throws DomainError RESOURCE_EXHAUSTED with a QuotaFailure; NOT_FOUND of the place.
  */
-export const reserve = (em: EntityManager, folderId: string, demands: readonly Demand[]): Promise<void> =>
-  reserveWhere(em, demands, {
-    limits: (quotas) => limitsWhere(em, folderId, quotas),
-    usage: (quota, cloudId) => usageWhere(em, quota, { cloudId, folderId }),
-  });
-
-/** The same for what lies in a cloud and in no folder of it. */
-export const reserveInCloud = (em: EntityManager, cloudId: string, demands: readonly Demand[]): Promise<void> =>
-  reserveWhere(em, demands, {
-    limits: (quotas) => limitsOfCloud(em, cloudId, quotas),
-    usage: (quota) => usageInCloud(em, quota, cloudId),
-  });
-
-interface Place {
-  limits: (quotas: readonly Quota[]) => Promise<CloudLimits>;
-  usage: (quota: Quota, cloudId: string) => Promise<number>;
-}
-
-async function reserveWhere(em: EntityManager, demands: readonly Demand[], place: Place): Promise<void> {
+export async function reserve(em: EntityManager, place: Place, demands: readonly Demand[]): Promise<void> {
   const more = demands.filter(({ amount }) => amount > 0);
   if (more.length === 0) return;
   const quotas = more.map(({ quota }) => quota);
-  const before = await place.limits(quotas);
-  if (before.limits.size === 0) return;
-  const { cloudId } = before;
+  const { cloudId, limits } = await limitsAt(em, place, quotas);
+  if (limits.size === 0) return;
   await lockQuotas(em, cloudId);
-  // Asked again: it may have been set while the lock was waited for.
-  const { limits } = await place.limits(quotas);
+  // Asked again: they may have been set while the lock was waited for.
+  const { limits: held } = await limitsAt(em, place, quotas);
+  const usages = await usagesOf(
+    em,
+    quotas.filter(({ id }) => held.has(id)),
+    { ...place, cloudId },
+  );
   for (const { quota, amount } of more) {
-    const limit = limits.get(quota.id);
+    const limit = held.get(quota.id);
     if (limit === undefined) continue;
-    const usage = await place.usage(quota, cloudId);
+    const usage = usages[quota.id]!;
     const required = usage + amount;
     if (required > limit) throw quotaExceeded(cloudId, { metric: quota.id, limit, usage, required });
   }

@@ -25,7 +25,7 @@ export const createServiceAccount =
     return operations.begin(call, async (em) => {
       await holdFolder(em, folderId);
       await assertNameFree(em, accountKind, folderId, name);
-      await reserve(em, folderId, [{ quota: serviceAccountsQuota, amount: 1 }]);
+      await reserve(em, { folderId }, [{ quota: serviceAccountsQuota, amount: 1 }]);
       const account = em.create(ServiceAccount, {
         id: newId('serviceAccount'),
         folderId,

@@ -38,7 +38,7 @@ export const createSnapshot =
       const settled = await contents.settledRoot(em, disk);
       const storageSize = settled === undefined ? 0 : await growthOf(em, layers, disk, settled.root, measured);
       await assertNameFree(em, snapshotResource, folderId, request.name);
-      await reserve(em, folderId, demandsOfSnapshot({ diskSize: disk.size }));
+      await reserve(em, { folderId }, demandsOfSnapshot({ diskSize: disk.size }));
       const snapshot = em.create(Snapshot, {
         id: newId('snapshot'),
         folderId,

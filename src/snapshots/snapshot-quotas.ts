@@ -19,7 +19,7 @@ export const snapshotsSizeQuota: Quota = {
 export const snapshotSchedulesQuota: Quota = {
   id: 'compute.snapshotSchedules.count',
   defaultLimit: 32,
-  usage: 'select 0::float8 as usage from clouds where id = $1',
+  usage: 'select 0::float8',
 };
 
 export const demandsOfSnapshot = ({ diskSize }: { diskSize: number }): Demand[] => [

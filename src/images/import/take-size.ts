@@ -26,7 +26,7 @@ export async function takeSize(
     const image = await lockResource(em, imageResource, imageId);
     if (image.status !== 'CREATING') throw failedPrecondition(`Image ${imageId} is ${image.status}: it is not imported any more`);
     if (image.size === sizeBytes) return;
-    await reserve(em, image.folderId, [{ quota: imagesSizeQuota, amount: sizeBytes - image.size }]);
+    await reserve(em, { folderId: image.folderId }, [{ quota: imagesSizeQuota, amount: sizeBytes - image.size }]);
     image.size = sizeBytes;
     await em.flush();
     // Last: what was waited for may have taken longer than the lease.
