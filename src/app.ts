@@ -81,7 +81,7 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
     undo.use(untilDisposed((ended) => writeEvents(sink, ended)));
   }
   // Before the sink at the end: it gets the last ones, too.
-  const { audit } = undo.use(
+  const { audit, attachments } = undo.use(
     createServiceAudit({
       fork,
       metrics,
@@ -136,7 +136,7 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
     const keepMs = config.audit.keepDays * 24 * 60 * 60 * 1000;
     undo.use(untilDisposed((ended) => keepEventsFor(keepMs, { fork, log }, ended)));
   }
-  const blockParts = { config, ids, fork, storage, authority, access, certificates, bell, operations, jobMetrics, metrics, log };
+  const blockParts = { config, ids, fork, storage, authority, access, certificates, bell, operations, jobMetrics, metrics, audit: attachments, log };
   const blockAccess =
     config.roles.has('nbd') || config.roles.has('worker')
       ? undo.use(await startBlockAccess({ ...blockParts, dataFolder: folder.path, databaseUrl: database.url }))

@@ -3,6 +3,7 @@
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { EntityManager } from '@mikro-orm/postgresql';
+import type { AttachAudit } from './audit/attach-audit.ts';
 import { Attachments } from './attach/attachments.ts';
 import { captureTargets } from './attach/capture-targets.ts';
 import { commitJob } from './attach/commit.job.ts';
@@ -44,6 +45,8 @@ export interface BlockAccessParts {
   operations: Operations;
   jobMetrics: JobMetrics;
   metrics: Metrics;
+  /** Of what is opened for writing. */
+  audit: AttachAudit;
   log: Log;
 }
 
@@ -62,7 +65,7 @@ const maxSocketPathBytes = 103;
 
 /** @throws StartError when an address cannot be listened on, or the authority of its clients cannot be read. */
 export async function startBlockAccess(parts: BlockAccessParts): Promise<BlockAccess> {
-  const { config, dataFolder, ids, fork, storage, access, bell, operations, log } = parts;
+  const { config, dataFolder, ids, fork, storage, access, bell, operations, log, audit } = parts;
   const machineId = await readMachineId(path.join(dataFolder, 'machine-id'));
   // The processes that had them are dead: this one holds the folder's lock.
   await removeSessionsOfMachine(fork(), machineId);
@@ -71,7 +74,7 @@ export async function startBlockAccess(parts: BlockAccessParts): Promise<BlockAc
   const turns = new Turns();
   let settlement: Settlement | undefined;
   const attachments = undo.use(
-    new Attachments({ fork, access, storage, files, machineId, turns, log, onSealed: () => settlement?.soon() }),
+    new Attachments({ fork, access, storage, files, machineId, turns, log, audit, onSealed: () => settlement?.soon() }),
   );
   const { isWriting } = attachments;
   const shared = { fork, files, machineId, isWriting, log, attachments, turns };

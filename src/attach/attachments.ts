@@ -6,6 +6,7 @@ import { type EntityManager, LockMode } from '@mikro-orm/postgresql';
 import { Disk } from '../disks/disk.entity.ts';
 import type { AccessRules } from '../iam/access-control.ts';
 import type { BlockDevice } from '../nbd/block-device.ts';
+import { codeNumbers } from '../operations/status.mapper.ts';
 import { DomainError, failedPrecondition, notFound } from '../platform/errors.ts';
 import type { Turns } from '../platform/turns.ts';
 import { untilAborted } from '../platform/until-aborted.ts';
@@ -105,6 +106,17 @@ export class Attachments implements AsyncDisposable {
   async open(access: Access, peer: string, signal: AbortSignal): Promise<BlockDevice> {
     if (this.#leases.size >= maxSessions)
       throw new DomainError('RESOURCE_EXHAUSTED', `more than ${maxSessions} exports are open`);
+    try {
+      return await this.#open(access, peer, signal);
+    } catch (error) {
+      if (access.mode === 'READ_WRITE' && error instanceof DomainError) {
+        this.#parts.audit?.refused({ ...access, peer }, error, codeNumbers[error.code]);
+      }
+      throw error;
+    }
+  }
+
+  async #open(access: Access, peer: string, signal: AbortSignal): Promise<BlockDevice> {
     const attachable = await checkAccess(this.#reader(), access);
     return access.mode === 'READ_WRITE'
       ? this.#openNextWriter(access, peer, signal)
@@ -157,7 +169,7 @@ export class Attachments implements AsyncDisposable {
       return writable.disk.layerRoot ?? null;
     });
     await using undo = new AsyncDisposableStack();
-    undo.defer(() => this.#close(lease));
+    undo.defer(() => this.#close(lease, peer));
     const sealed: Generation[] = [];
     // Until the writer counts them: many disks may be opened at once.
     const own = new OwnIndexes(sealed);
@@ -181,7 +193,7 @@ export class Attachments implements AsyncDisposable {
       this.#leases.delete(lease.id);
     };
     const budget = this.indexBudget;
-    const opened = { lease, overlay, number, base: session.baseRoot, budget, closed };
+    const opened = { lease, peer, overlay, number, base: session.baseRoot, budget, closed };
     const writer: WriterGenerations = new WriterGenerations(this.#parts, opened);
     this.#writers.set(diskId, writer);
     try {
@@ -214,7 +226,7 @@ export class Attachments implements AsyncDisposable {
 
   /** The session's row and lease. `lock` locks the resource's row, may refuse, and answers the root that is read. */
   async #insert(access: Access, peer: string, lock: (em: EntityManager) => Promise<string | null>): Promise<Opened> {
-    const { fork, machineId } = this.#parts;
+    const { fork, machineId, audit } = this.#parts;
     const { resourceId, mode, subject } = access;
     const id = randomUUID();
     const askedAtMs = performance.now();
@@ -223,6 +235,7 @@ export class Attachments implements AsyncDisposable {
       const session = await fork().transactional(async (em) => {
         const row = { id, machineId, resourceId, mode, subjectId: subject.id, peer, baseRoot: await lock(em) };
         await insertSession(em, row);
+        if (mode === 'READ_WRITE') await audit?.attached(em, { ...access, peer }, id);
         return row;
       });
       const lease = new Lease(id, access, askedAtMs);
@@ -234,12 +247,18 @@ export class Attachments implements AsyncDisposable {
     }
   }
 
-  /** Of a session that has no writer (any more). */
-  async #close(lease: Lease): Promise<void> {
+  /** Of a session that has no writer (any more); one that was to have one tells its `peer`. */
+  async #close(lease: Lease, peer?: string): Promise<void> {
     lease.release();
     this.#leases.delete(lease.id);
     // When the database is away the lease ends by itself.
-    await removeSessions(this.#parts.fork(), [lease.id]).catch(() => {});
+    const { fork, audit } = this.#parts;
+    await fork()
+      .transactional(async (em) => {
+        const removed = await removeSessions(em, [lease.id]);
+        if (peer !== undefined && removed.length > 0) await audit?.detached(em, { ...lease.access, peer }, lease.id);
+      })
+      .catch(() => {});
     this.#writing.delete(lease.id);
   }
 

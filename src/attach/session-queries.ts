@@ -94,8 +94,9 @@ export const renewSessions = (em: EntityManager, ids: readonly string[], lease =
 export const moveSession = (em: EntityManager, id: string, baseRoot: string | null): Promise<unknown> =>
   query(em, 'update attach_sessions set base_root = $2 where id = $1', [id, baseRoot]);
 
-export const removeSessions = (em: EntityManager, ids: readonly string[]): Promise<unknown> =>
-  query(em, 'delete from attach_sessions where id = any ($1::text[])', [ids]);
+/** Answers those that were still there. */
+export const removeSessions = (em: EntityManager, ids: readonly string[]): Promise<{ id: string }[]> =>
+  query(em, 'delete from attach_sessions where id = any ($1::text[]) returning id', [ids]);
 
 /**
  * Frees what earlier processes of this machine had open: they are dead, since this one holds the lock of the machine's folder. Before

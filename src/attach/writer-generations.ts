@@ -14,6 +14,7 @@
 // - Seals, refreshes and the leaving run one after another. Whatever fails, a writer that has left is not counted as one any more.
 import { rm } from 'node:fs/promises';
 import type { EntityManager } from '@mikro-orm/postgresql';
+import type { AttachAudit } from '../audit/attach-audit.ts';
 import { throughOutages } from '../db/through-outages.ts';
 import { BlockDeviceError } from '../nbd/block-device.ts';
 import type { Log } from '../platform/log.ts';
@@ -37,6 +38,7 @@ export interface WriterGenerationsParts {
   files: GenerationFiles;
   machineId: string;
   log: Log;
+  audit?: AttachAudit;
   /** The disk should be committed: something is sealed. */
   onSealed: (diskId: string) => void;
 }
@@ -44,6 +46,8 @@ export interface WriterGenerationsParts {
 /** What the session's opening has made; the overlay's open generation is `number`, and has no row yet. */
 export interface OpenedOverlay {
   lease: Lease;
+  /** Where its client is. */
+  peer: string;
   overlay: WritableOverlay;
   number: number;
   base: string | null;
@@ -57,6 +61,7 @@ export class WriterGenerations implements LogOwner, AsyncDisposable {
   readonly lease: Lease;
   readonly overlay: WritableOverlay;
   readonly #parts: WriterGenerationsParts;
+  readonly #peer: string;
   readonly #budget: IndexBudget;
   readonly #closed: () => void;
   /** Of the open generation. */
@@ -77,8 +82,9 @@ export class WriterGenerations implements LogOwner, AsyncDisposable {
   /** The next generation's file, as soon as there was room for it. */
   #spare: OpenGeneration | undefined;
 
-  constructor(parts: WriterGenerationsParts, { lease, overlay, number, base, budget, closed }: OpenedOverlay) {
+  constructor(parts: WriterGenerationsParts, { lease, peer, overlay, number, base, budget, closed }: OpenedOverlay) {
     this.#parts = parts;
+    this.#peer = peer;
     this.lease = lease;
     this.overlay = overlay;
     this.diskId = lease.access.resourceId;
@@ -299,7 +305,7 @@ export class WriterGenerations implements LogOwner, AsyncDisposable {
   /** Seal and end of the lease in one. Undefined: left to others, who read it off the rows and files when the lease has ended. */
   async #settle(): Promise<'sealed' | 'dropped' | undefined> {
     const { diskId, lease } = this;
-    const { log } = this.#parts;
+    const { log, audit } = this.#parts;
     try {
       const { lengthBytes, failure } = await this.overlay.finish();
       if (failure !== undefined)
@@ -311,7 +317,9 @@ export class WriterGenerations implements LogOwner, AsyncDisposable {
         if (isEmpty) await dropEmpty(em, diskId, this.#number, lease.id);
         else if (!(await sealGeneration(em, { ...this.#key, lengthBytes })))
           throw new Error('the lease has ended before it was sealed');
-        await removeSessions(em, [lease.id]);
+        // What is done again, since its outcome was not known, finds it gone.
+        const removed = await removeSessions(em, [lease.id]);
+        if (removed.length > 0) await audit?.detached(em, { ...lease.access, peer: this.#peer }, lease.id);
       });
       return isEmpty ? 'dropped' : 'sealed';
     } catch (error) {

@@ -1,6 +1,7 @@
 // The audit of the service, put together: what makes events, what writes those of refusals, and their numbers.
 import type { EntityManager } from '@mikro-orm/postgresql';
 import type { Metrics } from '../platform/metrics.ts';
+import { type AttachAudit, createAttachAudit } from './attach-audit.ts';
 import { Audit, type AuditParts } from './audit.ts';
 import { eventStatuses } from './event.ts';
 import { Refusals, type RefusalsParts } from './refusals.ts';
@@ -14,6 +15,7 @@ export interface ServiceAuditParts extends Pick<AuditParts, 'methodJson' | 'toke
 /** Disposal writes what waits. */
 export interface ServiceAudit extends AsyncDisposable {
   readonly audit: Audit;
+  readonly attachments: AttachAudit;
 }
 
 export function createServiceAudit({ fork, metrics, log, ...parts }: ServiceAuditParts): ServiceAudit {
@@ -29,6 +31,7 @@ export function createServiceAudit({ fork, metrics, log, ...parts }: ServiceAudi
   const onWritten: AuditParts['onWritten'] = (status) => series[status]!.inc();
   const refusals = new Refusals({ fork, log, onWritten, onLeftOut: () => leftOut.inc() });
   return {
+    attachments: createAttachAudit({ refusals }),
     audit: new Audit({ ...parts, fork, refusals, onWritten }),
     [Symbol.asyncDispose]: () => refusals[Symbol.asyncDispose](),
   };

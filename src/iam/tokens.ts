@@ -149,14 +149,16 @@ export class TokenAuthority implements AsyncDisposable {
   }
 
   /** Ends a token: at once here, within seconds on other processes. Ending it again changes nothing. */
-  async revoke({ id, expiresAt }: TokenClaims): Promise<void> {
-    const em = this.#forkEm();
-    await em
-      .createQueryBuilder(RevokedToken)
-      .insert({ id, expiresAt: new Date(expiresAt * 1000) })
-      .onConflict('id')
-      .ignore()
-      .execute();
+  async revoke({ id, expiresAt }: TokenClaims, beforeCommit?: (em: EntityManager) => Promise<unknown>): Promise<void> {
+    await this.#forkEm().transactional(async (em) => {
+      await em
+        .createQueryBuilder(RevokedToken)
+        .insert({ id, expiresAt: new Date(expiresAt * 1000) })
+        .onConflict('id')
+        .ignore()
+        .execute();
+      await beforeCommit?.(em);
+    });
     this.#forget(new Set([id]));
   }
 

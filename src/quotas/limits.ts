@@ -65,7 +65,13 @@ export type NewLimit = number | 'unlimited' | 'default';
  * begun while there was no limit at all may still come in addition.)
  * @throws DomainError NOT_FOUND, INVALID_ARGUMENT, FAILED_PRECONDITION for the system cloud.
  */
-export async function setLimit(em: EntityManager, quota: Quota, cloudId: string, limit: NewLimit): Promise<QuotaState> {
+export async function setLimit(
+  em: EntityManager,
+  quota: Quota,
+  cloudId: string,
+  limit: NewLimit,
+  beforeCommit?: (em: EntityManager) => Promise<unknown>,
+): Promise<QuotaState> {
   if (typeof limit === 'number' && (!Number.isSafeInteger(limit) || limit < 0)) {
     throw invalidArgument('limit', `must be a whole number from 0 to ${Number.MAX_SAFE_INTEGER}, not ${limit}`);
   }
@@ -78,6 +84,7 @@ export async function setLimit(em: EntityManager, quota: Quota, cloudId: string,
       const value = limit === 'unlimited' ? null : limit;
       await inner.upsert(QuotaLimit, { cloudId, quotaId: quota.id, value, modifiedAt: new Date() });
     }
+    await beforeCommit?.(inner);
     const [state] = await quotaStates(inner, [quota], cloudId);
     return state!;
   });

@@ -1,4 +1,5 @@
 // obraz.v1.QuotaAdminService: the operator sets limits.
+import type { EntityManager } from '@mikro-orm/postgresql';
 import type { SetQuotaLimitRequest } from '../../generated/obraz/v1/quota_admin.ts';
 import type { QuotaLimit as QuotaLimitMessage } from '../../generated/yandex/cloud/quotamanager/v1/quota_limit_service.ts';
 import { authorizeOperator } from '../iam/authorize-operator.ts';
@@ -14,7 +15,9 @@ const setQuotaLimit =
   (quotas: readonly Quota[]): Method<SetQuotaLimitRequest, QuotaLimitMessage> =>
   async ({ cloudId, quotaId, limit }, call) => {
     await authorizeOperator(call, 'obraz.quotas.setLimit');
-    return toQuotaLimitMessage(await setLimit(call.em, requireQuota(quotas, quotaId), cloudId, parseLimit(limit)));
+    const quota = requireQuota(quotas, quotaId);
+    const record = async (em: EntityManager) => call.audit?.record(em, { status: 'DONE' });
+    return toQuotaLimitMessage(await setLimit(call.em, quota, cloudId, parseLimit(limit), record));
   };
 
 function parseLimit(limit: SetQuotaLimitRequest['limit']): NewLimit {

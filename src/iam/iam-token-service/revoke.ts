@@ -18,7 +18,8 @@ export const revokeIamToken =
       const folder = account === null ? {} : { folderId: account.folderId };
       await authorize(call, 'iam.serviceAccounts.revokeToken', { kind: 'iam.serviceAccount', id, ...folder });
     }
-    await authority.revoke(claims);
+    const details = { subjectId: id, iamTokenId: claims.id };
+    await authority.revoke(claims, async (em) => call.audit?.record(em, { status: 'DONE', details }));
     return { subjectId: id };
   };
 
