@@ -133,8 +133,9 @@ export async function positionBeforeLast(em: EntityManager, count: number): Prom
   if (await hasNewEvents(em)) await numberNewEvents(em);
   const [row] = await query<{ position: number }>(
     em,
-    `select coalesce(min(position) - 1, 0)::float8 as position
-     from (select position from audit_events where position is not null order by position desc limit $1) as last`,
+    `select coalesce(
+       (select min(position) - 1 from (select position from audit_events where position is not null order by position desc limit $1) as last),
+       (select max(position) from audit_events), 0)::float8 as position`,
     [count],
   );
   return row!.position;

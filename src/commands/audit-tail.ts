@@ -16,6 +16,8 @@ With --follow it goes on until Ctrl-C.`,
     const last = parseCount(options.lines ?? '10');
     const follow = options.follow === true;
     const signal = untilInterrupted();
+    // Whoever reads the lines may have seen enough.
+    process.stdout.on('error', ({ code }: NodeJS.ErrnoException) => process.exit(code === 'EPIPE' ? 0 : 1));
     // Ctrl-C is how it ends.
     await eitherWay(readConfig(environment), signal, {
       async alone({ fork }) {

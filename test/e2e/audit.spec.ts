@@ -5,10 +5,23 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import { expect } from 'chai';
+import { QuotaAdminServiceClient } from '../../generated/obraz/v1/quota_admin.ts';
 import { AccessBindingAction } from '../../generated/yandex/cloud/access/access.ts';
 import { IamTokenServiceClient } from '../../generated/yandex/cloud/iam/v1/iam_token_service.ts';
+import { CreateKeyRequest, KeyServiceClient } from '../../generated/yandex/cloud/iam/v1/key_service.ts';
+import {
+  CreateServiceAccountMetadata,
+  CreateServiceAccountRequest,
+  ServiceAccountServiceClient,
+} from '../../generated/yandex/cloud/iam/v1/service_account_service.ts';
+import {
+  CreateFolderMetadata,
+  CreateFolderRequest,
+  FolderServiceClient,
+} from '../../generated/yandex/cloud/resourcemanager/v1/folder_service.ts';
 import { SignJWT, importPKCS8 } from 'jose';
 import type { AuditEventJson } from '../../src/audit/event.ts';
+import { AttachedDisk } from '../support/attached-disk.ts';
 import { imageIdOf, ObrazClient, unary } from '../support/client.ts';
 import { command } from '../support/command.ts';
 import { Obraz } from '../support/obraz.ts';
@@ -215,6 +228,94 @@ describe('The audit', function () {
     for (const secret of [jwt, iamToken, ticket, await obraz.token()]) {
       for (const part of secret.split('.').slice(1)) expect(text).to.not.include(part.slice(0, 60));
     }
+  });
+
+  it('tells of folders, accounts, keys and limits, each in its place, and of no private key', async () => {
+    const { cloud_id: cloudId, addresses } = await obraz.bootstrap();
+    const channel = credentials.createInsecure();
+    const folders = new FolderServiceClient(addresses.grpc, channel);
+    const accounts = new ServiceAccountServiceClient(addresses.grpc, channel);
+    const keys = new KeyServiceClient(addresses.grpc, channel);
+    const limits = new QuotaAdminServiceClient(addresses.grpc, channel);
+    const { metadata } = client;
+    const folder = await unary(
+      folders,
+      folders.create,
+      CreateFolderRequest.fromPartial({ cloudId, name: 'audit-folder' }),
+      metadata,
+    );
+    const { folderId } = CreateFolderMetadata.decode(folder.metadata!.value);
+    const account = await unary(
+      accounts,
+      accounts.create,
+      CreateServiceAccountRequest.fromPartial({ folderId, name: 'audit-account' }),
+      metadata,
+    );
+    const { serviceAccountId } = CreateServiceAccountMetadata.decode(account.metadata!.value);
+    const { key, privateKey } = await unary(keys, keys.create, CreateKeyRequest.fromPartial({ serviceAccountId }), metadata);
+    await unary(
+      limits,
+      limits.setLimit,
+      { cloudId, quotaId: 'compute.disks.count', limit: { $case: 'value', value: 900n } },
+      metadata,
+    );
+    await unary(accounts, accounts.delete, { serviceAccountId }, metadata);
+    await unary(folders, folders.delete, { folderId, deleteAfter: undefined }, metadata);
+    for (const each of [folders, accounts, keys, limits]) each.close();
+    const shownOf = ({ eventType, eventStatus, resourceMetadata }: AuditEventJson) =>
+      `${eventType} ${eventStatus}: ${resourceMetadata.path
+        .map(({ resourceType, resourceName }) => `${resourceType} ${resourceName ?? ''}`.trim())
+        .slice(1)
+        .join(', ')}`;
+    await seen(about('DeleteFolder'));
+    const told = (await events()).filter((event) =>
+      [folderId, serviceAccountId, key!.id, '"900"'].some((id) => about(id)(event)),
+    );
+    expect(told.map(shownOf)).to.deep.equal([
+      'yandex.cloud.audit.resourcemanager.CreateFolder DONE: resource-manager.folder audit-folder',
+      'yandex.cloud.audit.iam.CreateServiceAccount DONE: resource-manager.folder audit-folder, iam.serviceAccount audit-account',
+      'yandex.cloud.audit.iam.CreateKey DONE: resource-manager.folder audit-folder, iam.key',
+      'obraz.audit.quotas.SetQuotaLimit DONE: ',
+      'yandex.cloud.audit.iam.DeleteServiceAccount DONE: resource-manager.folder audit-folder, iam.serviceAccount audit-account',
+      'yandex.cloud.audit.resourcemanager.DeleteFolder DONE: resource-manager.folder audit-folder',
+    ]);
+    expect(told.every(({ resourceMetadata }) => resourceMetadata.path[0]!.resourceId === cloudId)).to.equal(true);
+    expect(told[3]!.requestParameters).to.deep.include({ quotaId: 'compute.disks.count', value: '900' });
+    const text = await readFile(file, 'utf8');
+    for (const line of privateKey.split('\n').filter((each) => each.length > 40)) expect(text).to.not.include(line);
+  });
+
+  it('tells who has a disk open for writing, and for how long', async () => {
+    const { id: diskId } = await client.disk({ name: 'written-to' });
+    const { addresses, service_account_id: subjectId } = await obraz.bootstrap();
+    // Readers leave none.
+    await using reader = await AttachedDisk.open(addresses.nbd!, (await client.createTicket(diskId, { readOnly: true })).ticket);
+    await reader[Symbol.asyncDispose]();
+    const { ticket } = await client.createTicket(diskId);
+    {
+      await using disk = await AttachedDisk.open(addresses.nbd!, ticket);
+      await disk.write(0, Buffer.alloc(4096, 'w'));
+      const refusal = await AttachedDisk.open(addresses.nbd!, ticket).then(
+        () => '',
+        (error: Error) => error.message,
+      );
+      expect(refusal).to.include('one writer at a time');
+    }
+    const found = (await seen((event) => event.eventSource === 'attach' && about(diskId)(event), 5)).filter(
+      ({ eventType }) => !eventType.endsWith('Ticket'),
+    );
+    expect(found.map(({ eventType, eventStatus }) => `${eventType} ${eventStatus}`)).to.have.members([
+      'obraz.audit.attach.AttachDisk DONE',
+      'obraz.audit.attach.AttachDisk ERROR',
+      'obraz.audit.attach.DetachDisk DONE',
+    ]);
+    const [attached] = found;
+    expect(attached!.authentication).to.include({ authenticated: true, subjectId });
+    expect(attached!.authentication.tokenInfo!.iamTokenId).to.match(/^[\w-]{22}$/);
+    expect(attached!.requestMetadata.remoteAddress).to.match(/^127\.0\.0\.1/);
+    expect(attached!.resourceMetadata.path.at(-1)).to.include({ resourceId: diskId, resourceName: 'written-to' });
+    const detached = found.find(({ eventType }) => eventType.endsWith('DetachDisk'));
+    expect(detached!.details['sessionId']).to.equal(attached!.details['sessionId']).and.be.a('string');
   });
 
   it('writes every event once, in the order of their numbers: over kill -9, a rename of the file and a line cut short', async () => {
