@@ -136,7 +136,21 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
     const keepMs = config.audit.keepDays * 24 * 60 * 60 * 1000;
     undo.use(untilDisposed((ended) => keepEventsFor(keepMs, { fork, log }, ended)));
   }
-  const blockParts = { config, ids, fork, storage, authority, access, certificates, bell, operations, jobMetrics, metrics, audit: attachments, log };
+  const blockParts = {
+    config,
+    ids,
+    fork,
+    storage,
+    authority,
+    access,
+    certificates,
+    bell,
+    operations,
+    jobMetrics,
+    metrics,
+    audit: attachments,
+    log,
+  };
   const blockAccess =
     config.roles.has('nbd') || config.roles.has('worker')
       ? undo.use(await startBlockAccess({ ...blockParts, dataFolder: folder.path, databaseUrl: database.url }))
