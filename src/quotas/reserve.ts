@@ -21,22 +21,32 @@ export interface Demand {
 export async function reserve(em: EntityManager, place: Place, demands: readonly Demand[]): Promise<void> {
   const more = demands.filter(({ amount }) => amount > 0);
   if (more.length === 0) return;
-  const quotas = more.map(({ quota }) => quota);
-  const { cloudId, limits } = await limitsAt(em, place, quotas);
-  if (limits.size === 0) return;
+  // Whoever finds no room at a first look waits for nobody, and makes nobody wait.
+  const cloudId = await assertRoom(em, place, more);
+  if (cloudId === undefined) return;
   await lockQuotas(em, cloudId);
-  // Asked again: they may have been set while the lock was waited for.
-  const { limits: held } = await limitsAt(em, place, quotas);
+  await assertRoom(em, place, more);
+}
+
+/** Answers the cloud; undefined where nothing of it is limited. @throws DomainError RESOURCE_EXHAUSTED. */
+async function assertRoom(em: EntityManager, place: Place, demands: readonly Demand[]): Promise<string | undefined> {
+  const { cloudId, limits } = await limitsAt(
+    em,
+    place,
+    demands.map(({ quota }) => quota),
+  );
+  const limited = demands.filter(({ quota }) => limits.has(quota.id));
+  if (limited.length === 0) return undefined;
   const usages = await usagesOf(
     em,
-    quotas.filter(({ id }) => held.has(id)),
+    limited.map(({ quota }) => quota),
     { ...place, cloudId },
   );
-  for (const { quota, amount } of more) {
-    const limit = held.get(quota.id);
-    if (limit === undefined) continue;
+  for (const { quota, amount } of limited) {
+    const limit = limits.get(quota.id)!;
     const usage = usages[quota.id]!;
     const required = usage + amount;
     if (required > limit) throw quotaExceeded(cloudId, { metric: quota.id, limit, usage, required });
   }
+  return cloudId;
 }

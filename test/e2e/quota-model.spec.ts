@@ -107,7 +107,7 @@ class QuotaModel implements AsyncDisposable {
       const [, size, way] = asked.split('/');
       const content = Buffer.alloc(Number(size) * MiB, `some bytes of ${asked}`);
       if (way === 'missing') return { status: 404 };
-      return way === 'slow' ? { content, trickle: { bytes: 64 * 1024, everyMs: 20 } } : { content };
+      return way === 'slow' ? { content, trickle: { bytes: 256 * 1024, everyMs: 20 } } : { content };
     });
     const model = new QuotaModel(random, database, dataDirectory, web);
     try {
