@@ -93,7 +93,7 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
   const certificates = undo.use(await openCertificates(config, fork(), file('ca.pem'), log));
   const bell = new JobBell(fork);
   const maintenance = undo.use(new Maintenance({ url: database.url, fork, storage, log, metrics }));
-  const operations = new Operations({ bell, fork, reserveRunning });
+  const operations = new Operations({ bell, fork, reserveRunning, keyWindowMs: config.keepIdempotencyKeysMs });
   // Disks are never CREATING: their deletes take no job.
   const deleteJobs = [deleteJob(imageResource, operations), deleteJob(snapshotResource, operations)];
   const jobKinds = [importJobKind, poolJobKind, ...deleteJobs.map(({ kind }) => kind), commitKindLabel];
@@ -131,8 +131,8 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
         .start();
     }
     const onError = (error: unknown): void => log.warn({ err: error }, 'old operations could not be removed');
-    const { keepOperationsMs } = config;
-    undo.use(untilDisposed((ended) => keepHistoryShort(fork, ended, { keepOperationsMs, onError })));
+    const { keepOperationsMs, keepIdempotencyKeysMs: keepKeysMs } = config;
+    undo.use(untilDisposed((ended) => keepHistoryShort(fork, ended, { keepOperationsMs, keepKeysMs, onError })));
     const keepMs = config.audit.keepDays * 24 * 60 * 60 * 1000;
     undo.use(untilDisposed((ended) => keepEventsFor(keepMs, { fork, log }, ended)));
   }

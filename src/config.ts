@@ -93,6 +93,8 @@ const schema = z.object({
   OBRAZ_SCRUB_MIB_PER_SECOND: z.coerce.number().int().min(0).max(100_000).default(20),
   /** How long operations are kept, days from their beginning; those that run stay. */
   OBRAZ_KEEP_OPERATIONS_DAYS: positiveInteger(30, 36_500),
+  /** How long an idempotency key answers, hours. */
+  OBRAZ_KEEP_IDEMPOTENCY_KEYS_HOURS: positiveInteger(24, 8_760),
   /** Connections to PostgreSQL that this process may open. */
   OBRAZ_DATABASE_POOL_SIZE: positiveInteger(20, 200),
   /** Calls per second of one subject, five seconds' worth at once; 0: as many as it likes. */
@@ -141,6 +143,7 @@ export interface Config {
   /** 0: never. */
   scrubBytesPerSecond: number;
   keepOperationsMs: number;
+  keepIdempotencyKeysMs: number;
   rates: Rates;
   audit: { file: string | undefined; keepDays: number };
   logLevel: string;
@@ -167,7 +170,7 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
   if ((given['OBRAZ_TLS_CERT_FILE'] === undefined) !== (given['OBRAZ_TLS_KEY_FILE'] === undefined)) {
     faults.push('OBRAZ_TLS_CERT_FILE, OBRAZ_TLS_KEY_FILE: set both or neither');
   }
-  if (parsed.success) faults.push(...blockAccessFaults(parsed.data));
+  if (parsed.success) faults.push(...blockAccessFaults(parsed.data), ...historyFaults(parsed.data));
   if (faults.length > 0 || !parsed.success) throw new ConfigError(faults.join('\n'));
   const value = parsed.data;
   return {
@@ -194,6 +197,7 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
     jobConcurrency: value.OBRAZ_JOB_CONCURRENCY,
     scrubBytesPerSecond: value.OBRAZ_SCRUB_MIB_PER_SECOND * 1024 ** 2,
     keepOperationsMs: value.OBRAZ_KEEP_OPERATIONS_DAYS * 24 * 60 * 60 * 1000,
+    keepIdempotencyKeysMs: value.OBRAZ_KEEP_IDEMPOTENCY_KEYS_HOURS * 60 * 60 * 1000,
     rates: {
       subjectCallsPerSecond: value.OBRAZ_RATE_SUBJECT_CALLS_PER_SECOND,
       addressCallsPerSecond: value.OBRAZ_RATE_ADDRESS_CALLS_PER_SECOND,
@@ -211,5 +215,14 @@ function blockAccessFaults(value: z.infer<typeof schema>): string[] {
     return [];
   return [
     `OBRAZ_NBD_ADDRESS: ${nbdAddress} is not loopback: NBD is served there over TLS to clients with certificates alone. Name their authority with OBRAZ_NBD_CLIENT_CA_FILE, or listen on 127.0.0.1`,
+  ];
+}
+
+/** A key answers with its operation, which has to be there so long. */
+function historyFaults(value: z.infer<typeof schema>): string[] {
+  const { OBRAZ_KEEP_IDEMPOTENCY_KEYS_HOURS: hours, OBRAZ_KEEP_OPERATIONS_DAYS: days } = value;
+  if (hours <= days * 24) return [];
+  return [
+    `OBRAZ_KEEP_IDEMPOTENCY_KEYS_HOURS: ${hours} is longer than operations are kept: OBRAZ_KEEP_OPERATIONS_DAYS is ${days}`,
   ];
 }

@@ -1,14 +1,14 @@
-// Operations that ended are kept for a while (OBRAZ_KEEP_OPERATIONS_DAYS), then go. So do idempotency keys, whose promise is 24 h. That
-// their rows go brings no id back: ids are random (platform/ids.ts), and nothing counts them.
+// Operations that ended are kept for a while (OBRAZ_KEEP_OPERATIONS_DAYS), then go, and so do idempotency keys when they answer no more
+// (OBRAZ_KEEP_IDEMPOTENCY_KEYS_HOURS). That their rows go brings no id back: ids are random (platform/ids.ts), and nothing counts them.
 import { setTimeout as delay } from 'node:timers/promises';
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { query } from '../db/bound-query.ts';
-import { idempotencyWindowMs } from './idempotency.ts';
+import { defaultKeyWindowMs } from './idempotency.ts';
 
 export interface HistoryBounds {
-  /** Counted from the operation's beginning; less than keepKeysMs breaks that promise. Default: 30 days. */
+  /** Counted from the operation's beginning; not less than keepKeysMs. Default: 30 days. */
   keepOperationsMs?: number;
-  /** Default: 24 h, as documented; less breaks the promise. */
+  /** Not less than keys answer for. Default: 24 h. */
   keepKeysMs?: number;
 }
 
@@ -22,7 +22,7 @@ export async function removeHistory(
   bounds: HistoryBounds = {},
   signal?: AbortSignal,
 ): Promise<{ operations: number; keys: number }> {
-  const { keepOperationsMs = 30 * dayMs, keepKeysMs = idempotencyWindowMs } = bounds;
+  const { keepOperationsMs = 30 * dayMs, keepKeysMs = defaultKeyWindowMs } = bounds;
   return {
     operations: await removeOlder(em, 'operations', 'done', keepOperationsMs, signal),
     keys: await removeOlder(em, 'idempotency_keys', 'true', keepKeysMs, signal),

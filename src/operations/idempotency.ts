@@ -1,4 +1,4 @@
-// The `idempotency-key` header: for 24 h a repeated call is answered with the first one's operation. The key's row is written first in
+// The `idempotency-key` header: for a time (OBRAZ_KEEP_IDEMPOTENCY_KEYS_HOURS) a repeated call is answered with the first one's operation. The key's row is written first in
 // the transaction that the call makes, so a concurrent repeat waits there for the first one's end, and a call that fails leaves no row.
 import { createHash } from 'node:crypto';
 import type { EntityManager } from '@mikro-orm/postgresql';
@@ -6,8 +6,8 @@ import { query } from '../db/bound-query.ts';
 import { DomainError, TransientError } from '../platform/errors.ts';
 import { Operation } from './operation.entity.ts';
 
-/** How long a key answers, as documented. */
-export const idempotencyWindowMs = 24 * 60 * 60 * 1000;
+/** How long a key answers where nothing else is configured. */
+export const defaultKeyWindowMs = 24 * 60 * 60 * 1000;
 
 export interface RepeatableCall {
   subjectId: string;
@@ -15,6 +15,8 @@ export interface RepeatableCall {
   key: string;
   /** SHA-256 of the request, hex. */
   requestHash: string;
+  /** How long a key answers. */
+  windowMs: number;
 }
 
 export const hashRequest = (request: Uint8Array): string => createHash('sha256').update(request).digest('hex');
@@ -25,7 +27,7 @@ export async function findRepeated(em: EntityManager, call: RepeatableCall): Pro
     em,
     `select request_hash as "requestHash", operation_id as "operationId" from idempotency_keys
      where subject_id = $1 and method = $2 and key = $3 and created_at > now() - $4 * interval '1 millisecond'`,
-    [call.subjectId, call.method, call.key, idempotencyWindowMs],
+    [call.subjectId, call.method, call.key, call.windowMs],
   );
   if (row === undefined) return undefined;
   if (row.requestHash !== call.requestHash) {
@@ -48,7 +50,7 @@ export async function takeKey(em: EntityManager, call: RepeatableCall, operation
          set request_hash = excluded.request_hash, operation_id = excluded.operation_id, created_at = excluded.created_at
          where idempotency_keys.created_at <= now() - $6 * interval '1 millisecond'
        returning operation_id`,
-      [call.subjectId, call.method, call.key, call.requestHash, operationId, idempotencyWindowMs],
+      [call.subjectId, call.method, call.key, call.requestHash, operationId, call.windowMs],
     );
     if (taken.length > 0) return undefined;
     // A statement of its own: it sees what the call that was waited for has committed.

@@ -9,7 +9,7 @@ import type { Call, Method } from '../iam/call.ts';
 import type { ResourceKind } from '../iam/resource.ts';
 import { failedPrecondition, TransientError, unauthenticated } from '../platform/errors.ts';
 import { newId } from '../platform/ids.ts';
-import { findRepeated, hashRequest, redirectKey, type RepeatableCall, takeKey } from './idempotency.ts';
+import { defaultKeyWindowMs, findRepeated, hashRequest, redirectKey, type RepeatableCall, takeKey } from './idempotency.ts';
 import { authorizeOperation } from './authorize-operation.ts';
 import type { JobBell } from './job-bell.ts';
 import type { JobAuthority } from './job.entity.ts';
@@ -72,12 +72,15 @@ export interface OperationsParts {
   fork: () => EntityManager;
   /** May one more operation run in the folder? @throws DomainError RESOURCE_EXHAUSTED. Default: there is no limit. */
   reserveRunning?: (em: EntityManager, folderId: string) => Promise<void>;
+  /** How long an idempotency key answers. Default: 24 h. */
+  keyWindowMs?: number | undefined;
 }
 
 export class Operations {
   readonly #bell: JobBell;
   readonly #fork: () => EntityManager;
   readonly #reserveRunning: OperationsParts['reserveRunning'];
+  readonly #keyWindowMs: number;
   /** What the transactions under way have cancelled. */
   readonly #aftermaths = new WeakMap<EntityManager, Aftermath>();
   /** Calls under way by idempotency key: repeats in this process wait here, not each on a connection of the pool. */
@@ -87,6 +90,7 @@ export class Operations {
     this.#bell = parts.bell;
     this.#fork = parts.fork;
     this.#reserveRunning = parts.reserveRunning;
+    this.#keyWindowMs = parts.keyWindowMs ?? defaultKeyWindowMs;
   }
 
   /**
@@ -97,7 +101,7 @@ export class Operations {
   async begin(call: Call, work: Work): Promise<OperationMessage> {
     const subjectId = call.subject?.id;
     if (subjectId === undefined) throw unauthenticated();
-    const repeatable = repeatableCall(call);
+    const repeatable = repeatableCall(call, this.#keyWindowMs);
     if (repeatable === undefined) return this.#begin(call, subjectId, undefined, work);
     const turn = JSON.stringify([subjectId, repeatable.method, repeatable.key]);
     while (this.#turns.has(turn)) {
@@ -194,7 +198,7 @@ export class Operations {
    * no resource. @throws DomainError INVALID_ARGUMENT when the key was used for another request.
    */
   async replay(call: Call): Promise<OperationMessage | undefined> {
-    const repeatable = repeatableCall(call);
+    const repeatable = repeatableCall(call, this.#keyWindowMs);
     if (repeatable === undefined) return undefined;
     const earlier = await findRepeated(call.em.fork(), repeatable);
     if (earlier === undefined) return undefined;
@@ -298,10 +302,10 @@ function effectOf(response: PackedMessage | undefined): { details?: JsonObject }
   return { details: { effectiveDeltas: effectiveDeltas ?? [] } };
 }
 
-function repeatableCall(call: Call): RepeatableCall | undefined {
+function repeatableCall(call: Call, windowMs: number): RepeatableCall | undefined {
   const { idempotencyKey: key, subject, method } = call;
   if (key === undefined || subject === undefined) return undefined;
-  return { subjectId: subject.id, method, key, requestHash: hashRequest(call.requestBytes()) };
+  return { subjectId: subject.id, method, key, requestHash: hashRequest(call.requestBytes()), windowMs };
 }
 
 function newRow(id: string, createdBy: string, made: NewOperation) {

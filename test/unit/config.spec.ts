@@ -29,8 +29,16 @@ describe('readConfig', () => {
       .and.contains('OBRAZ_IMPORT_PORTS');
   });
 
-  it('keeps operations for a day at least: so long their idempotency keys answer', () => {
-    expect(readConfig({ OBRAZ_KEEP_OPERATIONS_DAYS: '1' }).keepOperationsMs).to.equal(24 * 60 * 60 * 1000);
+  it('keeps operations for as long as their idempotency keys answer, at least', () => {
+    const hourMs = 60 * 60 * 1000;
+    expect(readConfig({ OBRAZ_KEEP_OPERATIONS_DAYS: '1' }).keepOperationsMs).to.equal(24 * hourMs);
+    expect(readConfig({}).keepIdempotencyKeysMs).to.equal(24 * hourMs);
+    const week = { OBRAZ_KEEP_OPERATIONS_DAYS: '7', OBRAZ_KEEP_IDEMPOTENCY_KEYS_HOURS: '168' };
+    expect(readConfig(week).keepIdempotencyKeysMs).to.equal(168 * hourMs);
+    expect(() => readConfig({ ...week, OBRAZ_KEEP_OPERATIONS_DAYS: '6' })).to.throw(
+      ConfigError,
+      'OBRAZ_KEEP_IDEMPOTENCY_KEYS_HOURS',
+    );
     for (const days of ['0', '0.5', '-1', 'x', '36501'])
       expect(() => readConfig({ OBRAZ_KEEP_OPERATIONS_DAYS: days })).to.throw(ConfigError, 'OBRAZ_KEEP_OPERATIONS_DAYS');
   });

@@ -204,6 +204,18 @@ describe('Operations', () => {
       expect((await begin('b')).id).to.equal(second.id);
     });
 
+    it('are forgotten when the configured time has passed, not before', async () => {
+      const hourMs = 60 * 60 * 1000;
+      const operations = new Operations({ bell: kit.bell, fork: kit.fork, keyWindowMs: 48 * hourMs });
+      const begin = () => operations.begin(kit.call(keyed('k')), () => newOperation({ response: emptyResponse() }));
+      const first = await begin();
+      const age = (hours: number) => kit.sql(`update idempotency_keys set created_at = now() - $1 * interval '1 hour'`, [hours]);
+      await age(47);
+      expect((await begin()).id).to.equal(first.id);
+      await age(49);
+      expect((await begin()).id).not.to.equal(first.id);
+    });
+
     it('are as good as forgotten when their operation is', async () => {
       const begin = () => kit.operations.begin(kit.call(keyed('k')), () => newOperation({ response: emptyResponse() }));
       const first = await begin();
