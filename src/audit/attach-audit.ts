@@ -3,7 +3,8 @@ import type { EntityManager } from '@mikro-orm/postgresql';
 import type { DomainError } from '../platform/errors.ts';
 import { newId } from '../platform/ids.ts';
 import { type AuditEventJson, type EventStatus, toSubjectType } from './event.ts';
-import { insertEvent, type Place } from './event-queries.ts';
+import { insertEvent } from './event-queries.ts';
+import type { Place, Places } from './places.ts';
 import { attachDisk, detachDisk, type EventType } from './event-types.ts';
 import { maskedText } from './masking.ts';
 import type { Refusals } from './refusals.ts';
@@ -26,12 +27,12 @@ export interface AttachAudit {
   refused(by: AttachedBy, error: DomainError, code: number): void;
 }
 
-export const createAttachAudit = ({ refusals }: { refusals: Refusals }): AttachAudit => ({
+export const createAttachAudit = ({ refusals, places }: { refusals: Refusals; places: Places }): AttachAudit => ({
   async attached(em, by, sessionId) {
-    await insertEvent(em, eventOf(attachDisk, by, 'DONE', sessionId), placeOf(attachDisk, by));
+    await insertEvent(em, places, eventOf(attachDisk, by, 'DONE', sessionId), placeOf(attachDisk, by));
   },
   async detached(em, by, sessionId) {
-    await insertEvent(em, eventOf(detachDisk, by, 'DONE', sessionId), placeOf(detachDisk, by));
+    await insertEvent(em, places, eventOf(detachDisk, by, 'DONE', sessionId), placeOf(detachDisk, by));
   },
   refused(by, error, code) {
     const leftOut = refusals.admit({ subjectId: by.subject.id, address: by.peer });

@@ -9,7 +9,8 @@ import { type Code, type DomainError, rateLimitReason, TransientError } from '..
 import { newId } from '../platform/ids.ts';
 import type { AuditedChange, CallAudit } from './call-audit.ts';
 import { type AuditEventJson, type EventStatus, toSubjectType } from './event.ts';
-import { insertEvent, type Place } from './event-queries.ts';
+import { insertEvent } from './event-queries.ts';
+import type { Place, Places } from './places.ts';
 import { type EventType, eventTypeOf } from './event-types.ts';
 import { changeBounds, type JsonObject, masked, maskedText, refusalBounds, responseBounds } from './masking.ts';
 import type { Refusals } from './refusals.ts';
@@ -40,6 +41,7 @@ export interface MethodJson {
 export interface AuditParts {
   fork: () => EntityManager;
   refusals: Refusals;
+  places: Places;
   methodJson: (method: string) => MethodJson;
   /** The id of the token that a call's subject came with. */
   tokenIdOf: (subject: { id: string; type: string }) => string | undefined;
@@ -111,11 +113,12 @@ class AuditOfCall implements TransportAudit {
       folderId: folderId ?? about.folderId,
       resourceId: resourceId ?? about.resourceId,
       resourceName: resourceName ?? about.resourceName,
+      isNew: this.#type.creates,
     };
     event.details = masked({ ...detailsOf(this.#type, parameters, place), ...change.details }, changeBounds);
     if (operationId !== undefined) event.response = { operationId };
     else if (change.response !== undefined) event.response = masked(change.response, responseBounds);
-    return insertEvent(em, event, place);
+    return insertEvent(em, this.#parts.places, event, place);
   }
 
   async started(): Promise<void> {
@@ -252,15 +255,19 @@ function placeOf({ kind, renamed }: EventType, parameters: JsonObject): Pick<Pla
   };
 }
 
+/** Access bindings stand in the parameters, and may be many; what they changed is told besides. The rest is where the event has its own place for it. */
+const notTold: ReadonlySet<string> = new Set(['updateMask', 'folderId', 'resourceId', 'accessBindings', 'accessBindingDeltas']);
+
 /** Details as the public events have them: id and name of the resource, then what the request says of it. */
 function detailsOf({ kind, renamed }: EventType, parameters: JsonObject, place: Place): JsonObject {
-  const { name, updateMask: _mask, folderId: _folder, resourceId: _resource, ...told } = parameters;
+  const { name, ...others } = parameters;
   const details: JsonObject = {};
   if (kind !== undefined) {
     if (place.resourceId !== undefined) details[`${kind.key}Id`] = place.resourceId;
     if (place.resourceName !== undefined) details[`${kind.key}Name`] = place.resourceName;
   } else if (name !== undefined) details['name'] = name;
-  for (const [field, value] of Object.entries(told)) {
+  for (const [field, value] of Object.entries(others)) {
+    if (notTold.has(field)) continue;
     const shown = renamed[field] ?? field;
     if (!(shown in details)) details[shown] = value;
   }

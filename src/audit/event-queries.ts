@@ -4,73 +4,20 @@
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { query } from '../db/bound-query.ts';
 import type { AuditEventJson } from './event.ts';
-import type { AuditedKind } from './event-types.ts';
+import type { Place, Places } from './places.ts';
 
-/** Where it happened, as far as it is known; names and what lies between are looked up. */
-export interface Place {
-  /** The folder, or the cloud of what lies in no folder. */
-  folderId?: string | undefined;
-  kind?: AuditedKind | undefined;
-  resourceId?: string | undefined;
-  /** The name of what has no row any more, or none yet. */
-  resourceName?: string | undefined;
-}
-
-const step = (type: string, id: string, name: string): string =>
-  `jsonb_build_object('resourceType', ${type}, 'resourceId', ${id}, 'resourceName', ${name})`;
-
-/** The path from the cloud to the resource: $4 is the folder's id, or the cloud's; $5 to $7 type, id and name of the resource. */
-function pathOf(kind: AuditedKind | undefined): string {
-  const table = kind?.table;
-  const isContainer = table === 'folders' || table === 'clouds';
-  const folderId =
-    table === undefined || isContainer ? '$4::text' : `coalesce($4::text, (select folder_id from ${table} where id = $6))`;
-  const places = `
-    select clouds.id as cloud_id, clouds.name as cloud_name, folders.id as folder_id, folders.name as folder_name
-    from folders join clouds on clouds.id = folders.cloud_id where folders.id = ${isContainer ? 'coalesce($6::text, $4)' : folderId}
-    union all
-    select id, name, null, null from clouds where id = ${isContainer ? 'coalesce($6::text, $4)' : folderId}`;
-  const containers = `coalesce((
-    select jsonb_build_array(${step(`'resource-manager.cloud'`, 'cloud_id', 'cloud_name')})
-           || case when folder_id is null then '[]' else jsonb_build_array(${step(`'resource-manager.folder'`, 'folder_id', 'folder_name')}) end
-    from (${places}) as places limit 1), `;
-  const name = table === undefined ? '$7::text' : `coalesce((select name from ${table} where id = $6), $7::text)`;
-  const resource = `case when $6::text is null then '[]' else jsonb_build_array(${step('$5::text', '$6::text', name)}) end`;
-  // A folder or a cloud is the end of the path of containers, where it is there.
-  return isContainer ? `${containers}${resource})` : `${containers}'[]') || ${resource}`;
-}
-
-const statements = new Map<AuditedKind | undefined, string>();
-
-/** One statement, so that a change waits once more for the database, not four times. */
-function insertStatement(kind: AuditedKind | undefined): string {
-  const known = statements.get(kind);
-  if (known !== undefined) return known;
-  const statement = `
-    insert into audit_events (id, occurred_at, event)
-    select $1, $2::timestamptz,
-      jsonb_set(
-        jsonb_set($3::jsonb, '{authentication,subjectName}', coalesce((select to_jsonb(name) from service_accounts where id = $8), 'null')),
-        '{resourceMetadata,path}', ${pathOf(kind)})
-    returning event`;
-  statements.set(kind, statement);
-  return statement;
-}
-
-/** Writes an event, in the transaction of `em` where there is one, and answers it with its path. */
-export async function insertEvent(em: EntityManager, event: AuditEventJson, place: Place): Promise<AuditEventJson> {
-  const { folderId, kind, resourceId, resourceName } = place;
-  const [row] = await query<{ event: AuditEventJson }>(em, insertStatement(kind), [
-    event.eventId,
-    event.eventTime,
-    JSON.stringify(event),
-    folderId ?? null,
-    kind?.type ?? null,
-    kind === undefined ? null : (resourceId ?? null),
-    resourceName ?? null,
-    event.authentication.subjectId ?? null,
-  ]);
-  return row!.event;
+/** Writes an event, in the transaction of `em` where there is one, and answers it with what was looked up for it. */
+export async function insertEvent(
+  em: EntityManager,
+  places: Places,
+  event: AuditEventJson,
+  place: Place,
+): Promise<AuditEventJson> {
+  event.resourceMetadata.path = await places.pathOf(em, place);
+  const { authentication } = event;
+  if (authentication.authenticated) authentication.subjectName = await places.subjectName(em, authentication.subjectId);
+  await insertWholeEvent(em, event);
+  return event;
 }
 
 /** Writes an event that has its path already. */
@@ -86,8 +33,8 @@ export interface NumberedEvent {
   event: AuditEventJson;
 }
 
-/** Numbers at most so many at once. */
-const batchRows = 1_000;
+/** Numbers or removes at most so many in one statement. */
+const batchRows = 2_000;
 
 /** Gives numbers to what has none yet. One transaction at a time does it, so that what has a lower number was seen before. */
 async function numberNewEvents(em: EntityManager): Promise<void> {

@@ -17,6 +17,8 @@ export interface EventType {
   /** `compute`. */
   source: string;
   kind: AuditedKind | undefined;
+  /** It makes what it is about. */
+  creates: boolean;
   /** Fields of the request that details tell under another name. */
   renamed: Readonly<Record<string, string>>;
 }
@@ -144,8 +146,20 @@ const services: Readonly<Record<string, AuditedService>> = {
 };
 
 /** What an NBD client leaves that opens a disk for writing, and that lets go of it. */
-export const attachDisk: EventType = { name: 'obraz.audit.attach.AttachDisk', source: 'attach', kind: disk, renamed: {} };
-export const detachDisk: EventType = { name: 'obraz.audit.attach.DetachDisk', source: 'attach', kind: disk, renamed: {} };
+export const attachDisk: EventType = {
+  name: 'obraz.audit.attach.AttachDisk',
+  source: 'attach',
+  kind: disk,
+  creates: false,
+  renamed: {},
+};
+export const detachDisk: EventType = {
+  name: 'obraz.audit.attach.DetachDisk',
+  source: 'attach',
+  kind: disk,
+  creates: false,
+  renamed: {},
+};
 
 /** By full name of the method. */
 const byMethod: ReadonlyMap<string, EventType> = new Map(
@@ -153,7 +167,13 @@ const byMethod: ReadonlyMap<string, EventType> = new Map(
     Object.entries(events).map(([method, event]) => [
       `${service}/${method}`,
       // Only a create has sources.
-      { name: `${prefix}.${source}.${event}`, source, kind, renamed: method === 'Create' ? (renamed ?? {}) : {} },
+      {
+        name: `${prefix}.${source}.${event}`,
+        source,
+        kind,
+        creates: method === 'Create',
+        renamed: method === 'Create' ? (renamed ?? {}) : {},
+      },
     ]),
   ),
 );

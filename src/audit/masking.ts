@@ -32,7 +32,7 @@ export interface Bounds {
 }
 
 /** What a change may leave: a thousand access bindings stand in it whole. */
-export const changeBounds: Bounds = { items: 1_024, characters: 256 * 1024 };
+export const changeBounds: Bounds = { items: 1_024, characters: 128 * 1024 };
 /** What a refused call may leave: strangers write these. */
 export const refusalBounds: Bounds = { items: 32, characters: 8 * 1024 };
 export const responseBounds: Bounds = { items: 32, characters: 4 * 1024 };

@@ -19,9 +19,12 @@ export async function* readEvents(
   fork: () => EntityManager,
   { last, after, follow }: EventRange,
   signal: AbortSignal,
+  beforeLook: () => Promise<unknown> = async () => {},
 ): AsyncGenerator<NumberedEvent> {
+  await beforeLook();
   let position = after > 0 ? after : await positionBeforeLast(fork(), last);
   while (!signal.aborted) {
+    await beforeLook();
     const events = await eventsAfter(fork(), position, batchEvents);
     yield* events;
     position = events.at(-1)?.position ?? position;

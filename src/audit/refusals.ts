@@ -4,7 +4,8 @@ import type { EntityManager } from '@mikro-orm/postgresql';
 import { networkOf } from '../platform/network-of.ts';
 import { TokenBuckets } from '../platform/token-buckets.ts';
 import type { AuditEventJson, EventStatus } from './event.ts';
-import { insertEvent, type Place } from './event-queries.ts';
+import { insertEvent } from './event-queries.ts';
+import type { Place, Places } from './places.ts';
 
 export interface RefusalBounds {
   /** Of one subject, or of one address without one. */
@@ -20,6 +21,7 @@ const defaultBounds: RefusalBounds = { burst: 30, perSecond: 0.5, strangersBurst
 
 export interface RefusalsParts {
   fork: () => EntityManager;
+  places: Places;
   log: { warn: (fields: object, text: string) => void };
   onWritten: (status: EventStatus) => void;
   onLeftOut: () => void;
@@ -82,7 +84,7 @@ export class Refusals implements AsyncDisposable {
     await new Promise((resolve) => setImmediate(resolve));
     for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift()) {
       try {
-        await insertEvent(this.#parts.fork(), next.event, next.place);
+        await insertEvent(this.#parts.fork(), this.#parts.places, next.event, next.place);
         this.#parts.onWritten(next.event.eventStatus);
       } catch (error) {
         // The call was refused all the same, and stands in the log.

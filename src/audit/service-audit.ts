@@ -4,6 +4,7 @@ import type { Metrics } from '../platform/metrics.ts';
 import { type AttachAudit, createAttachAudit } from './attach-audit.ts';
 import { Audit, type AuditParts } from './audit.ts';
 import { eventStatuses } from './event.ts';
+import { Places } from './places.ts';
 import { Refusals, type RefusalsParts } from './refusals.ts';
 
 export interface ServiceAuditParts extends Pick<AuditParts, 'methodJson' | 'tokenIdOf'> {
@@ -29,10 +30,11 @@ export function createServiceAudit({ fork, metrics, log, ...parts }: ServiceAudi
     .counter({ name: 'obraz_audit_left_out_total', help: 'Refused calls that left no audit event, since there were too many.' })
     .with({});
   const onWritten: AuditParts['onWritten'] = (status) => series[status]!.inc();
-  const refusals = new Refusals({ fork, log, onWritten, onLeftOut: () => leftOut.inc() });
+  const places = new Places();
+  const refusals = new Refusals({ fork, places, log, onWritten, onLeftOut: () => leftOut.inc() });
   return {
-    attachments: createAttachAudit({ refusals }),
-    audit: new Audit({ ...parts, fork, refusals, onWritten }),
+    attachments: createAttachAudit({ refusals, places }),
+    audit: new Audit({ ...parts, fork, refusals, places, onWritten }),
     [Symbol.asyncDispose]: () => refusals[Symbol.asyncDispose](),
   };
 }

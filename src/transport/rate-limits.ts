@@ -22,6 +22,8 @@ export class RateLimits {
   readonly #subjects: TokenBuckets;
   readonly #addresses: TokenBuckets;
   readonly #failures: TokenBuckets;
+  /** Of IPv6 addresses. */
+  readonly #networks = new Map<string, string>();
   readonly #refused: Record<'subject' | 'address' | 'authentication', CounterSeries>;
 
   constructor(rates: Rates, metrics: Metrics, now?: () => number) {
@@ -45,9 +47,21 @@ export class RateLimits {
     };
   }
 
+  /** Of a peer, `192.0.2.1:4242` or `2001:db8::1:4242`. To read an IPv6 address takes longer than all the rest here: those are remembered. */
+  #networkOf(peer: string): string {
+    const address = peer.slice(0, peer.lastIndexOf(':'));
+    if (!address.includes(':')) return address;
+    const known = this.#networks.get(address);
+    if (known !== undefined) return known;
+    const network = networkOf(address);
+    if (this.#networks.size >= maxCallers) this.#networks.clear();
+    this.#networks.set(address, network);
+    return network;
+  }
+
   /** A call from a peer, `192.0.2.1:4242`, whoever it is. @throws DomainError RESOURCE_EXHAUSTED. */
   admit(peer: string): void {
-    const waitMs = this.#addresses.take(networkOfPeer(peer));
+    const waitMs = this.#addresses.take(this.#networkOf(peer));
     if (waitMs === 0) return;
     this.#refused.address.inc();
     throw rateLimited(`Too many calls from your address: at most ${this.#rates.addressCallsPerSecond} per second`, waitMs);
@@ -67,7 +81,7 @@ export class RateLimits {
    * @throws what `check` throws; DomainError RESOURCE_EXHAUSTED.
    */
   async attempt<Answer>(peer: string, check: () => Promise<Answer>): Promise<Answer> {
-    const network = networkOfPeer(peer);
+    const network = this.#networkOf(peer);
     // Taken beforehand: those that are under way count too.
     const waitMs = this.#failures.take(network);
     if (waitMs > 0) {
@@ -85,19 +99,4 @@ export class RateLimits {
       if (!failed) this.#failures.giveBack(network);
     }
   }
-}
-
-const networks = new Map<string, string>();
-const maxNetworks = 10_000;
-
-/** To read an IPv6 address takes longer than all the rest here. */
-function networkOfPeer(peer: string): string {
-  const address = peer.slice(0, peer.lastIndexOf(':'));
-  if (!address.includes(':')) return address;
-  const known = networks.get(address);
-  if (known !== undefined) return known;
-  const network = networkOf(address);
-  if (networks.size >= maxNetworks) networks.clear();
-  networks.set(address, network);
-  return network;
 }

@@ -39,7 +39,10 @@ describe('The audit', function () {
   let client: ObrazClient;
 
   const start = async (): Promise<void> => {
-    obraz = await Obraz.start({ dataDirectory, environment: { OBRAZ_AUDIT_FILE: file } });
+    obraz = await Obraz.start({
+      dataDirectory,
+      environment: { OBRAZ_AUDIT_FILE: file, OBRAZ_RATE_FAILED_LOGINS_PER_MINUTE: '20' },
+    });
     client = await ObrazClient.of(obraz);
   };
 
@@ -191,7 +194,7 @@ describe('The audit', function () {
     expect(unknown).to.deep.include({
       eventType: 'yandex.cloud.audit.compute.CreateDisk',
       eventStatus: 'ERROR',
-      authentication: { authenticated: false, subjectName: null },
+      authentication: { authenticated: false },
       authorization: { authorized: false },
       error: { code: status.UNAUTHENTICATED, message: 'Token is invalid or has expired.' },
       requestParameters: {},
@@ -316,6 +319,26 @@ describe('The audit', function () {
     expect(attached!.resourceMetadata.path.at(-1)).to.include({ resourceId: diskId, resourceName: 'written-to' });
     const detached = found.find(({ eventType }) => eventType.endsWith('DetachDisk'));
     expect(detached!.details['sessionId']).to.equal(attached!.details['sessionId']).and.be.a('string');
+  });
+
+  it('counts authentications that fail, tokens as well as proofs, and looks at no more of them; tokens that are known go on', async () => {
+    const stranger = new Metadata();
+    stranger.set('authorization', 'Bearer t1.made-up.token');
+    const tokens = new IamTokenServiceClient(client.address, credentials.createInsecure());
+    const asked = { identity: { $case: 'jwt', value: 'not.a.jwt' } } as const;
+    const codes: (string | undefined)[] = [];
+    for (let index = 0; index < 15; index += 1) {
+      codes.push(status[(await refused(client.createDisk({}, stranger))).code]);
+      codes.push(status[(await refused(unary(tokens, tokens.create, asked))).code]);
+    }
+    expect(new Set(codes)).to.deep.equal(new Set(['UNAUTHENTICATED', 'RESOURCE_EXHAUSTED']));
+    expect(codes.filter((code) => code === 'UNAUTHENTICATED')).to.have.length.within(10, 24);
+    const refusal = await refused(unary(tokens, tokens.create, asked));
+    tokens.close();
+    expect(refusal.details).to.match(/^Too many failed authentications from your address: at most 20 per minute\. Try again in/);
+    expect(Number(refusal.metadata.get('grpc-retry-pushback-ms')[0])).to.be.within(1, 3_000);
+    await client.disk({ name: 'goes-on' });
+    await client.getOperation((await client.createDisk({ name: 'goes-on-2' })).id);
   });
 
   it('writes every event once, in the order of their numbers: over kill -9, a rename of the file and a line cut short', async () => {

@@ -16,9 +16,12 @@ import {
 } from '../../../src/audit/event-queries.ts';
 import { writeEvents } from '../../../src/audit/file-sink.ts';
 import { readEvents } from '../../../src/audit/read-events.ts';
+import { Places } from '../../../src/audit/places.ts';
 import { Refusals } from '../../../src/audit/refusals.ts';
 import { MemoryLog } from '../../support/operations-kit.ts';
 import { testOrm, type TestOrm } from '../../support/test-orm.ts';
+
+const places = new Places();
 
 const event = (eventId: string, minutesAgo = 0): AuditEventJson => ({
   eventId,
@@ -217,6 +220,7 @@ describe('Readers of audit events', () => {
     const bounds = { burst: 3, perSecond: 1, strangersBurst: 5, strangersPerSecond: 1 };
     const refusals = new Refusals({
       fork,
+      places,
       log: new MemoryLog(),
       onWritten: () => {},
       onLeftOut: () => (leftOut += 1),
@@ -241,7 +245,7 @@ describe('Readers of audit events', () => {
 
   it('tell where something was, when nobody knows it', async () => {
     const kind = { type: 'compute.image', table: 'images', key: 'image' } as const;
-    const shown = await insertEvent(fork(), event('x'), {
+    const shown = await insertEvent(fork(), places, event('x'), {
       kind,
       folderId: 'nowhere',
       resourceId: 'nothing',
@@ -250,6 +254,6 @@ describe('Readers of audit events', () => {
     expect(shown.resourceMetadata.path).to.deep.equal([
       { resourceType: 'compute.image', resourceId: 'nothing', resourceName: 'a-name' },
     ]);
-    expect((await insertEvent(fork(), event('y'), {})).resourceMetadata.path).to.deep.equal([]);
+    expect((await insertEvent(fork(), places, event('y'), {})).resourceMetadata.path).to.deep.equal([]);
   });
 });
