@@ -29,7 +29,7 @@ interface Cursor {
 }
 
 const batchEvents = 500;
-const defaultIntervalMs = 1_000;
+const defaultIntervalMs = 400;
 /** The longest line is shorter. */
 const lineStart = '{"eventId":';
 const tailBytes = 2 * 1024 * 1024;
