@@ -15,6 +15,7 @@ import { Admissions } from './gc/admission.ts';
 import { AccessControl } from './iam/access-control.ts';
 import { ensureAdminKey } from './iam/admin-key.ts';
 import { keepAdminToken } from './iam/admin-token.ts';
+import { ExternalTokens } from './iam/external/external-tokens.ts';
 import { TokenAuthority } from './iam/tokens.ts';
 import { imageResource } from './images/image-resource.ts';
 import { ChunkPool } from './images/import/chunk-pool.ts';
@@ -69,7 +70,9 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
   const storage = undo.use(await openStore(config, database, file('blobs'), reportCorruption(log, metrics)));
   const { fork, ids } = database;
 
-  const authority = undo.use(await TokenAuthority.open({ forkEm: fork, log }));
+  const userGroups = config.oidc && [`group:organization:${ids.organizationId}:users`];
+  const authority = undo.use(await TokenAuthority.open({ forkEm: fork, userGroups, log }));
+  const external = config.oidc && new ExternalTokens({ ...config.oidc, groups: userGroups ?? [], log });
   const access = new AccessControl({ fork });
   await ensureAdminKey(fork(), ids.serviceAccountId, file('admin-key.json'));
   undo.use(await keepAdminToken({ authority, serviceAccountId: ids.serviceAccountId, file: file('admin.token'), log }));
@@ -162,6 +165,7 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
       metrics,
       fork,
       authority,
+      external,
       access,
       operations,
       urlPolicy,

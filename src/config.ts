@@ -2,6 +2,7 @@
 // A name that starts with OBRAZ_ and is not known is an error: a misspelt setting must not be silently ignored.
 // (OBRAZ_TEST_* belongs to the tests.)
 import { z } from 'zod';
+import { isProviderUrl } from './iam/external/provider-url.ts';
 import { isLoopback, parseAddress } from './platform/address.ts';
 
 const roles = ['api', 'worker', 'nbd'] as const;
@@ -36,6 +37,10 @@ const positiveInteger = (fallback: number, most: number) => z.coerce.number().in
 const rate = (fallback: number) => z.coerce.number().int().min(0).max(10_000_000).default(fallback);
 
 const port = z.string().transform(Number).pipe(z.number().int().min(1).max(65_535));
+
+const providerUrl = z
+  .string()
+  .refine(isProviderUrl, 'must be an https URL (or http on this machine), without a user, a query and a fragment');
 
 const schema = z.object({
   /** Everything that this process keeps: embedded PostgreSQL, image data, keys, bootstrap.json. */
@@ -107,6 +112,14 @@ const schema = z.object({
   OBRAZ_AUDIT_FILE: z.string().min(1).optional(),
   /** Audit events go after so many days. */
   OBRAZ_KEEP_AUDIT_DAYS: positiveInteger(90, 36_500),
+  /** The OpenID Connect provider whose tokens users may come with: its issuer, as it stands in them. */
+  OBRAZ_OIDC_ISSUER: providerUrl.optional(),
+  /** Whom the tokens are for (`aud`): one of these. */
+  OBRAZ_OIDC_AUDIENCE: commaSeparated(''),
+  /** Where the provider's keys are, when its discovery document is not to be asked. */
+  OBRAZ_OIDC_JWKS_URL: providerUrl.optional(),
+  /** As what access bindings name the users. */
+  OBRAZ_OIDC_SUBJECT_TYPE: z.enum(['userAccount', 'federatedUser']).default('userAccount'),
   OBRAZ_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
 });
 
@@ -115,6 +128,13 @@ interface Rates {
   subjectCallsPerSecond: number;
   addressCallsPerSecond: number;
   failedAuthenticationsPerMinute: number;
+}
+
+export interface OidcConfig {
+  issuer: string;
+  audiences: string[];
+  jwksUrl: string | undefined;
+  subjectType: 'userAccount' | 'federatedUser';
 }
 
 export interface Config {
@@ -146,6 +166,8 @@ export interface Config {
   keepIdempotencyKeysMs: number;
   rates: Rates;
   audit: { file: string | undefined; keepDays: number };
+  /** Undefined: service accounts alone. */
+  oidc: OidcConfig | undefined;
   logLevel: string;
 }
 
@@ -170,7 +192,9 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
   if ((given['OBRAZ_TLS_CERT_FILE'] === undefined) !== (given['OBRAZ_TLS_KEY_FILE'] === undefined)) {
     faults.push('OBRAZ_TLS_CERT_FILE, OBRAZ_TLS_KEY_FILE: set both or neither');
   }
-  if (parsed.success) faults.push(...blockAccessFaults(parsed.data), ...historyFaults(parsed.data));
+  if (parsed.success) {
+    faults.push(...blockAccessFaults(parsed.data), ...historyFaults(parsed.data), ...oidcFaults(parsed.data));
+  }
   if (faults.length > 0 || !parsed.success) throw new ConfigError(faults.join('\n'));
   const value = parsed.data;
   return {
@@ -204,6 +228,15 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
       failedAuthenticationsPerMinute: value.OBRAZ_RATE_FAILED_LOGINS_PER_MINUTE,
     },
     audit: { file: value.OBRAZ_AUDIT_FILE, keepDays: value.OBRAZ_KEEP_AUDIT_DAYS },
+    oidc:
+      value.OBRAZ_OIDC_ISSUER === undefined
+        ? undefined
+        : {
+            issuer: value.OBRAZ_OIDC_ISSUER,
+            audiences: value.OBRAZ_OIDC_AUDIENCE,
+            jwksUrl: value.OBRAZ_OIDC_JWKS_URL,
+            subjectType: value.OBRAZ_OIDC_SUBJECT_TYPE,
+          },
     logLevel: value.OBRAZ_LOG_LEVEL,
   };
 }
@@ -225,4 +258,15 @@ function historyFaults(value: z.infer<typeof schema>): string[] {
   return [
     `OBRAZ_KEEP_IDEMPOTENCY_KEYS_HOURS: ${hours} is longer than operations are kept: OBRAZ_KEEP_OPERATIONS_DAYS is ${days}`,
   ];
+}
+
+/** A token that was meant for somebody else must not count here. */
+function oidcFaults(value: z.infer<typeof schema>): string[] {
+  const hasAudience = value.OBRAZ_OIDC_AUDIENCE.length > 0;
+  if (value.OBRAZ_OIDC_ISSUER !== undefined) {
+    return hasAudience ? [] : ['OBRAZ_OIDC_AUDIENCE: is needed beside OBRAZ_OIDC_ISSUER: whom the tokens are for'];
+  }
+  return hasAudience || value.OBRAZ_OIDC_JWKS_URL !== undefined
+    ? ['OBRAZ_OIDC_ISSUER: is needed for OBRAZ_OIDC_AUDIENCE and OBRAZ_OIDC_JWKS_URL to count']
+    : [];
 }

@@ -32,6 +32,8 @@ import { diskMethods } from './disks/methods.ts';
 import { apiEndpointMethods } from './endpoints/api-endpoint-methods.ts';
 import { cloudMethods, folderMethods } from './folders/methods.ts';
 import type { AccessRules } from './iam/access-control.ts';
+import { Authenticator } from './iam/authenticator.ts';
+import type { ExternalTokens } from './iam/external/external-tokens.ts';
 import { iamTokenMethods } from './iam/iam-token-service/iam-token-methods.ts';
 import type { TokenAuthority } from './iam/tokens.ts';
 import { startHttpServer } from './http/server.ts';
@@ -70,6 +72,8 @@ export interface ServerParts {
   metrics: Metrics;
   fork: () => EntityManager;
   authority: TokenAuthority;
+  /** Where users have an identity provider. */
+  external: ExternalTokens | undefined;
   access: AccessRules;
   operations: Operations;
   urlPolicy: UrlPolicy;
@@ -122,7 +126,7 @@ function services(server: ServerParts, parts: ServiceParts): Service[] {
     implement(OperationServiceService, operationMethods({ operations, findOperation }), parts),
     implement(ProgressServiceService, progressMethods({ findOperation }), parts),
     implement(AttachServiceService, attachMethods({ authority, uris: server.exportUris }), parts),
-    implement(IamTokenServiceService, iamTokenMethods({ authority }), parts),
+    implement(IamTokenServiceService, iamTokenMethods({ authority, external: server.external }), parts),
     implement(ApiEndpointServiceService, apiEndpointMethods({ publicAddress: config.publicAddress }), parts),
     implement(FolderServiceService, folderMethods({ operations }), parts),
     implement(CloudServiceService, cloudMethods({ operations }), parts),
@@ -145,11 +149,12 @@ export interface Servers extends AsyncDisposable {
 
 export async function startServers(server: ServerParts): Promise<Servers> {
   const { config, log, authority, certificates, descriptors } = server;
+  const authenticator = new Authenticator(authority, server.external);
   const limits = new RateLimits(config.rates, server.metrics);
   const parts: ServiceParts = {
     authenticate(token, { peer }) {
-      const known = token === undefined ? undefined : authority.remembered(token);
-      return known ?? limits.attempt(peer, async () => authority.verify(required(token)));
+      const known = token === undefined ? undefined : authenticator.remembered(token);
+      return known ?? limits.attempt(peer, async () => authenticator.verify(required(token)));
     },
     forkEm: server.fork,
     access: server.access,

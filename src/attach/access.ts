@@ -1,6 +1,7 @@
 // Who may have what open: asked when a ticket is given, when an export is opened, and every few seconds while it is open.
 import type { EntityManager } from '@mikro-orm/postgresql';
 import type { AccessRules } from '../iam/access-control.ts';
+import { activeAt } from '../iam/active-account.ts';
 import { authorize } from '../iam/authorize.ts';
 import type { Subject } from '../iam/call.ts';
 import type { Resource } from '../iam/resource.ts';
@@ -42,11 +43,11 @@ export async function checkAccesses(
 ): Promise<(Attachable | DomainError)[]> {
   const ids = [...new Set(accesses.map(({ resourceId }) => resourceId))];
   const found = new Map((await findAttachables(em, ids)).map((attachable) => [attachable.id, attachable]));
-  const active = await activeSubjects(em, accesses);
+  const active = await activeAccounts(em, accesses);
   const revoked = await revokedTokens(em, accesses);
   const outcomes: (Attachable | DomainError)[] = [];
   for (const access of accesses) {
-    const isGood = active.has(access.subject.id) && (access.tokenId === undefined || !revoked.has(access.tokenId));
+    const isGood = isActive(access.subject, active) && (access.tokenId === undefined || !revoked.has(access.tokenId));
     outcomes.push(isGood ? await checkOne({ em, rules }, access, found.get(access.resourceId)) : unauthenticated());
   }
   return outcomes;
@@ -74,11 +75,14 @@ async function checkOne(
   return attachable;
 }
 
-async function activeSubjects(em: EntityManager, accesses: readonly Access[]): Promise<Set<string>> {
+/** Users live elsewhere: their roles and tokens end here, they do not. */
+const isActive = ({ id, type }: Subject, active: ReadonlySet<string>): boolean => type !== 'serviceAccount' || active.has(id);
+
+async function activeAccounts(em: EntityManager, accesses: readonly Access[]): Promise<Set<string>> {
   const ids = [...new Set(accesses.map(({ subject }) => subject.id))];
   const accounts = await em.find(
     ServiceAccount,
-    { id: { $in: ids }, status: 'ACTIVE' },
+    { $and: [{ id: { $in: ids } }, activeAt(new Date())] },
     { fields: ['id'], disableIdentityMap: true },
   );
   return new Set(accounts.map(({ id }) => id));

@@ -24,6 +24,7 @@ const purgeIntervalMs = 600_000;
 /** Differences between the clocks of processes. */
 const clockSkewMs = 60_000;
 const maxRemembered = 10_000;
+const userTypes: ReadonlySet<string> = new Set(['userAccount', 'federatedUser']);
 
 export interface IssuedToken {
   token: string;
@@ -32,6 +33,8 @@ export interface IssuedToken {
 
 export interface TokenAuthorityOptions {
   forkEm: () => EntityManager;
+  /** The system groups of users, who live at an external identity provider. Without it tokens of users count no more. */
+  userGroups?: readonly string[] | undefined;
   /** Hears of polls that fail, once per row of failures. */
   log?: { warn: (fields: object, text: string) => void } | undefined;
   pollIntervalMs?: number;
@@ -50,6 +53,7 @@ interface Remembered {
 export class TokenAuthority implements AsyncDisposable {
   readonly #forkEm: () => EntityManager;
   readonly #keys: SigningKeys;
+  readonly #userGroups: readonly string[] | undefined;
   readonly #log: TokenAuthorityOptions['log'];
   readonly #now: () => number;
   readonly #monotonicNow: () => number;
@@ -68,6 +72,7 @@ export class TokenAuthority implements AsyncDisposable {
   private constructor(options: TokenAuthorityOptions, keys: SigningKeys) {
     this.#forkEm = options.forkEm;
     this.#keys = keys;
+    this.#userGroups = options.userGroups;
     this.#log = options.log;
     this.#now = options.now ?? Date.now;
     this.#monotonicNow = options.monotonicNow ?? (() => performance.now());
@@ -197,15 +202,18 @@ export class TokenAuthority implements AsyncDisposable {
     return check;
   }
 
-  async #check(token: string, { id, subject, expiresAt }: TokenClaims): Promise<Subject> {
+  async #check(token: string, { id, subject: claimed, expiresAt }: TokenClaims): Promise<Subject> {
     const em = this.#forkEm();
+    const isUser = userTypes.has(claimed.type);
+    const subject: Subject = isUser ? { ...claimed, groups: this.#userGroups ?? [] } : claimed;
     const [revocations, account] = await fromDatabase(
       Promise.all([
         em.count(RevokedToken, { id }),
         em.fork().count(ServiceAccount, { $and: [{ id: subject.id }, activeAt(new Date(this.#now()))] }),
       ]),
     );
-    if (revocations > 0 || subject.type !== 'serviceAccount' || account === 0) throw unauthenticated();
+    const isActive = isUser ? this.#userGroups !== undefined : subject.type === 'serviceAccount' && account > 0;
+    if (revocations > 0 || !isActive) throw unauthenticated();
     this.#tokenIds.set(subject, id);
     this.#remember(token, { subject, tokenId: id, expiresAtMs: expiresAt * 1000 });
     return subject;
@@ -226,7 +234,8 @@ export class TokenAuthority implements AsyncDisposable {
 
   /** Tokens end with their account. */
   async #forgetInactive(em: EntityManager): Promise<void> {
-    const ids = new Set([...this.#remembered.values()].map(({ subject }) => subject.id));
+    const accounts = [...this.#remembered.values()].filter(({ subject }) => !userTypes.has(subject.type));
+    const ids = new Set(accounts.map(({ subject }) => subject.id));
     if (ids.size === 0) return;
     const active = await em.find(
       ServiceAccount,
@@ -235,7 +244,9 @@ export class TokenAuthority implements AsyncDisposable {
     );
     for (const { id } of active) ids.delete(id);
     if (ids.size === 0) return;
-    for (const [token, { subject }] of this.#remembered) if (ids.has(subject.id)) this.#remembered.delete(token);
+    for (const [token, { subject }] of this.#remembered) {
+      if (ids.has(subject.id) && !userTypes.has(subject.type)) this.#remembered.delete(token);
+    }
   }
 
   async #pollForever(): Promise<void> {

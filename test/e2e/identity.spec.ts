@@ -38,6 +38,7 @@ import {
   FolderServiceClient,
 } from '../../generated/yandex/cloud/resourcemanager/v1/folder_service.ts';
 import { ObrazClient, unary } from '../support/client.ts';
+import { IdentityProvider } from '../support/identity-provider.ts';
 import { type Bootstrap, Obraz } from '../support/obraz.ts';
 import { removeDataFolder, type TestDatabase, testDatabase } from '../support/postgres.ts';
 
@@ -65,11 +66,22 @@ describe('identities in two processes', function () {
   this.timeout(120_000);
   const cleanUp = new AsyncDisposableStack();
   let database: TestDatabase;
+  let provider: IdentityProvider;
   let here: Process;
   let there: Process;
 
   const start = async (blobDirectory: string): Promise<Process> => {
-    const obraz = cleanUp.use(await Obraz.start({ environment: { DATABASE_URL: database.url, OBRAZ_BLOB_DIR: blobDirectory } }));
+    const obraz = cleanUp.use(
+      await Obraz.start({
+        environment: {
+          DATABASE_URL: database.url,
+          OBRAZ_BLOB_DIR: blobDirectory,
+          OBRAZ_OIDC_ISSUER: provider.issuer,
+          OBRAZ_OIDC_AUDIENCE: 'obraz',
+          OBRAZ_OIDC_SUBJECT_TYPE: 'federatedUser',
+        },
+      }),
+    );
     const admin = cleanUp.use(await ObrazClient.of(obraz));
     const client = <Client extends { close(): void }>(make: new (address: string, channel: typeof channelOf) => Client): Client =>
       cleanUp.adopt(new make(admin.address, channelOf), (each) => each.close());
@@ -88,6 +100,7 @@ describe('identities in two processes', function () {
 
   before(async () => {
     database = cleanUp.adopt(await testDatabase(), (each) => each.dispose());
+    provider = cleanUp.use(await IdentityProvider.start());
     const blobDirectory = cleanUp.adopt(await mkdtemp(path.join(tmpdir(), 'obraz-identity-')), removeDataFolder);
     [here, there] = await Promise.all([start(blobDirectory), start(blobDirectory)]);
   });
@@ -262,6 +275,22 @@ describe('identities in two processes', function () {
     const accessBindings = [{ roleId: 'iam.viewer', subject: { id, type: 'serviceAccount' } }];
     await unary(here.accounts, here.accounts.setAccessBindings, { resourceId: id, accessBindings }, here.admin.metadata);
     expect((await own.get(GetSdkAccount.fromPartial({ serviceAccountId: id }))).name).to.equal('by-the-sdk');
+  });
+
+  it('of the identity provider are users here: with roles of their own, and tokens of both kinds', async () => {
+    const folderId = await createFolder('users');
+    const token = await provider.token({ sub: 'alice@example.org' });
+    const external = bearer(token);
+    expect(await codeOf(listImages(there, folderId, external))).to.equal(status.PERMISSION_DENIED);
+    const accessBindings = [{ roleId: 'compute.editor', subject: { id: 'alice@example.org', type: 'federatedUser' } }];
+    await unary(here.folders, here.folders.setAccessBindings, { resourceId: folderId, accessBindings }, here.admin.metadata);
+    await untilCode(status.OK, () => listImages(there, folderId, external));
+    const identity = { $case: 'yandexPassportOauthToken', value: token } as const;
+    const { iamToken } = await unary(here.tokens, here.tokens.create, { identity });
+    const disk = await there.admin.createDisk({ folderId }, bearer(iamToken));
+    expect(disk).to.include({ done: true, createdBy: 'alice@example.org' });
+    const stranger = await provider.token({ sub: 'alice@example.org', aud: 'another' });
+    expect(await codeOf(listImages(there, folderId, bearer(stranger)))).to.equal(status.UNAUTHENTICATED);
   });
 
   it('leave no private key and no token in the logs', async () => {

@@ -63,6 +63,23 @@ describe('readConfig', () => {
     }
   });
 
+  it('wants an audience for the tokens of an identity provider, and reaches that over TLS', () => {
+    const issuer = { OBRAZ_OIDC_ISSUER: 'https://id.example/realms/a' };
+    expect(readConfig({}).oidc).to.equal(undefined);
+    expect(readConfig({ ...issuer, OBRAZ_OIDC_AUDIENCE: 'a, b' }).oidc).to.deep.equal({
+      issuer: 'https://id.example/realms/a',
+      audiences: ['a', 'b'],
+      jwksUrl: undefined,
+      subjectType: 'userAccount',
+    });
+    expect(() => readConfig(issuer)).to.throw(ConfigError, /^OBRAZ_OIDC_AUDIENCE: is needed/);
+    expect(() => readConfig({ OBRAZ_OIDC_AUDIENCE: 'a' })).to.throw(ConfigError, /^OBRAZ_OIDC_ISSUER: is needed/);
+    expect(() => readConfig({ OBRAZ_OIDC_ISSUER: 'http://id.example', OBRAZ_OIDC_AUDIENCE: 'a' })).to.throw(
+      ConfigError,
+      /https URL/,
+    );
+  });
+
   it('wants a certificate and its key together', () => {
     expect(() => readConfig({ OBRAZ_TLS_CERT_FILE: 'a.pem' })).to.throw(ConfigError, 'set both or neither');
   });

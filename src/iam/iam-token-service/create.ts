@@ -4,12 +4,21 @@ import type { Method } from '../call.ts';
 import type { IamTokenParts } from './iam-token-methods.ts';
 import { verifyServiceAccountJwt } from './service-account-jwt.ts';
 
-/** Exchanges a service account's JSON Web Token for a token. Open to everybody: the proof is in the request. */
+/**
+ * Exchanges a service account's JSON Web Token for a token, or one of the operator's identity provider, which stands in the place of a
+ * Yandex account's: so clients that know those sign in unchanged. Open to everybody: the proof is in the request.
+ */
 export const createIamToken =
-  ({ authority }: IamTokenParts): Method<CreateIamTokenRequest, CreateIamTokenResponse> =>
+  ({ authority, external, now = Date.now }: IamTokenParts): Method<CreateIamTokenRequest, CreateIamTokenResponse> =>
   async ({ identity }, call) => {
     if (identity === undefined || identity.value === '') {
       throw invalidArgument('identity', 'exactly one of yandex_passport_oauth_token and jwt must be given');
+    }
+    if (identity.$case === 'yandexPassportOauthToken' && external !== undefined) {
+      const { subject, expiresAtMs } = await external.check(identity.value);
+      call.audit?.identify(subject);
+      const { token: iamToken, expiresAt } = authority.issue(subject, Math.max(0, expiresAtMs - now()));
+      return { iamToken, expiresAt };
     }
     if (identity.$case === 'yandexPassportOauthToken') {
       throw new DomainError(

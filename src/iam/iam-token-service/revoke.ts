@@ -12,8 +12,8 @@ export const revokeIamToken =
   async ({ iamToken }, call) => {
     const caller = authenticated(call);
     const claims = readClaims(() => authority.read(iamToken));
-    const { id } = claims.subject;
-    if (id !== caller.id) {
+    const { id, type } = claims.subject;
+    if (id !== caller.id || type !== caller.type) {
       const account = await call.em.findOne(ServiceAccount, { id });
       const folder = account === null ? {} : { folderId: account.folderId };
       await authorize(call, 'iam.serviceAccounts.revokeToken', { kind: 'iam.serviceAccount', id, ...folder });
