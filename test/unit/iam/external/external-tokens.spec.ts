@@ -220,7 +220,7 @@ describe('Users of an external provider', () => {
   });
 
   it('exchange them for tokens of this service, which end no later and can be revoked', async () => {
-    const call = (subject: typeof alice | undefined = undefined) => kit.call({ subject });
+    const call = (subject?: typeof alice) => kit.call({ subject });
     const methods = iamTokenMethods({ authority, external });
     const exchange = async (exp: number) => {
       const value = await provider.token({ sub: 'alice', exp });
