@@ -37,6 +37,7 @@ import type { ExternalTokens } from './iam/external/external-tokens.ts';
 import { iamTokenMethods } from './iam/iam-token-service/iam-token-methods.ts';
 import type { TokenAuthority } from './iam/tokens.ts';
 import { startHttpServer } from './http/server.ts';
+import { latestImages } from './images/find-latest.ts';
 import { Image } from './images/image.entity.ts';
 import { imageMethods } from './images/methods.ts';
 import { maintenanceMethods } from './maintenance/methods.ts';
@@ -118,7 +119,11 @@ function services(server: ServerParts, parts: ServiceParts): Service[] {
   const findDisk = byId((ids) => fork().find(Disk, { id: { $in: ids } }, untracked));
   const findSnapshot = byId((ids) => fork().find(Snapshot, { id: { $in: ids } }, untracked));
   return [
-    implement(ImageServiceService, imageMethods({ operations, findImage, urlPolicy, contents, layers }), parts),
+    implement(
+      ImageServiceService,
+      imageMethods({ operations, findImage, findLatestImage: latestImages(fork), urlPolicy, contents, layers }),
+      parts,
+    ),
     implement(DiskServiceService, diskMethods({ operations, findDisk, contents }), parts),
     implement(SnapshotServiceService, snapshotMethods({ operations, findSnapshot, contents, layers }), parts),
     implement(DiskTypeServiceService, diskTypeMethods(), parts),

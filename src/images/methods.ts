@@ -14,7 +14,7 @@ export const imageMethods = (parts: ImageParts) => {
   const { operations } = parts;
   return {
     get: getImage(parts),
-    getLatestByFamily: getLatestImageByFamily(),
+    getLatestByFamily: getLatestImageByFamily(parts),
     list: listImages(),
     create: operations.idempotent(createImage(parts)),
     update: operations.idempotent(updateImage(parts)),

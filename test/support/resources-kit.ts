@@ -12,6 +12,7 @@ import { entities } from '../../src/entities.ts';
 import { bootstrap } from '../../src/iam/bootstrap.ts';
 import type { Call } from '../../src/iam/call.ts';
 import { abandonImage, finishCapturedImage } from '../../src/images/finish.ts';
+import { latestImages } from '../../src/images/find-latest.ts';
 import { Image } from '../../src/images/image.entity.ts';
 import { imageResource } from '../../src/images/image-resource.ts';
 import { imageMethods } from '../../src/images/methods.ts';
@@ -100,7 +101,7 @@ export class ResourcesKit implements AsyncDisposable {
     const findDisk = async (id: string) => (await this.fork().findOne(Disk, { id })) ?? undefined;
     const findSnapshot = async (id: string) => (await this.fork().findOne(Snapshot, { id })) ?? undefined;
     const urlPolicy = new UrlPolicy({ allow: [], publicPorts: [443] });
-    this.images = imageMethods({ operations, findImage, urlPolicy, contents, layers });
+    this.images = imageMethods({ operations, findImage, findLatestImage: latestImages(this.fork), urlPolicy, contents, layers });
     this.disks = diskMethods({ operations, findDisk, contents });
     this.snapshots = snapshotMethods({ operations, findSnapshot, contents, layers });
   }

@@ -81,6 +81,8 @@ export async function listPage<Entity extends object>(
       ? [{ [key.property]: order.direction }]
       : [{ [order.property]: order.direction }, { [key.property]: order.direction }]) as never,
     limit: pageSize + 1,
+    // For reading only: nobody tracks their changes.
+    disableIdentityMap: true,
   });
   if (rows.length <= pageSize) return { items: rows, nextPageToken: '' };
   rows.length = pageSize;
