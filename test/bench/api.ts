@@ -38,8 +38,7 @@ export async function benchApi(): Promise<void> {
     environment: {
       OBRAZ_LOG_LEVEL: 'warn',
       DATABASE_URL: database.url,
-      OBRAZ_RATE_SUBJECT_CALLS_PER_SECOND: '0',
-      OBRAZ_RATE_ADDRESS_CALLS_PER_SECOND: '0',
+      ...highRates,
     },
   });
   const echo = await startEcho();
