@@ -7,6 +7,7 @@ import { credentials, Metadata, type ServiceError, status } from '@grpc/grpc-js'
 import { expect } from 'chai';
 import { QuotaAdminServiceClient } from '../../generated/obraz/v1/quota_admin.ts';
 import { AccessBindingAction } from '../../generated/yandex/cloud/access/access.ts';
+import { ListDisksRequest } from '../../generated/yandex/cloud/compute/v1/disk_service.ts';
 import { IamTokenServiceClient } from '../../generated/yandex/cloud/iam/v1/iam_token_service.ts';
 import { CreateKeyRequest, KeyServiceClient } from '../../generated/yandex/cloud/iam/v1/key_service.ts';
 import {
@@ -349,8 +350,14 @@ describe('The audit', function () {
         names.push(name);
         await client.createDisk({ name });
       }
-      client[Symbol.dispose]();
+      // Some of these are made, some are not: the kill comes in their midst.
+      const racing = Array.from({ length: 30 }, (_, index) =>
+        client.createDisk({ name: `racing-${round}-${index}` }).catch(() => undefined),
+      );
+      await Promise.race(racing);
       await obraz.kill();
+      await Promise.all(racing);
+      client[Symbol.dispose]();
       // The line that a crash cut short; the next start cuts it off.
       await writeFile(file, '{"eventId":"torn', { flag: 'a' });
       await start();
@@ -365,6 +372,14 @@ describe('The audit', function () {
     expect(new Set(ids).size).to.equal(ids.length);
     const created = written.flatMap(({ eventType, details }) => (eventType.endsWith('CreateDisk') ? [details['diskName']] : []));
     expect(created.filter((name) => names.includes(name as string))).to.deep.equal(names);
+    const { disks } = await unary(
+      client.disks,
+      client.disks.list,
+      ListDisksRequest.fromPartial({ folderId: client.folderId, pageSize: 1000n }),
+      client.metadata,
+    );
+    const isRacing = (name: unknown): boolean => String(name).startsWith('racing-');
+    expect(created.filter(isRacing)).to.have.members(disks.map(({ name }) => name).filter(isRacing));
     const tailed = await command({ dataDirectory }, 'audit', 'tail', '-n', '1000');
     expect(tailed.status, tailed.err).to.equal(0);
     expect(tailed.out.trimEnd().split('\n')).to.deep.equal(
