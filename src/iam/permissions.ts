@@ -74,6 +74,8 @@ export const permissions = [
   'iam.serviceAccounts.create',
   'iam.serviceAccounts.update',
   'iam.serviceAccounts.delete',
+  'iam.serviceAccounts.suspend',
+  'iam.serviceAccounts.reactivate',
   'iam.serviceAccounts.createToken',
   'iam.serviceAccounts.revokeToken',
   'iam.serviceAccounts.listOperations',

@@ -43,7 +43,8 @@ const managerAdmin = [
 
 const iamAuditor = [...allow('iam.*.get|list|listOperations'), ...place];
 const iamViewer = [...iamAuditor, ...allow('iam.serviceAccounts.listAccessBindings')];
-// No keys and no tokens: whoever makes those acts as the account, with roles that may be larger than his own.
+// No keys and no tokens: whoever makes those acts as the account, with roles that may be larger than his own. And no suspension to end:
+// whoever has stolen the key of an account that was suspended for that must not bring it back by a smaller role.
 const iamEditor = [...iamViewer, ...allow('iam.serviceAccounts.create|update|delete')];
 const iamAdmin = [...iamEditor, ...allow('iam.serviceAccounts.*', 'iam.keys.*')];
 
@@ -82,7 +83,7 @@ const table = {
   'iam.serviceAccounts.user': [...allow('iam.serviceAccounts.get|list'), ...place],
   'iam.serviceAccounts.admin': [
     ...iamEditor,
-    ...allow('iam.serviceAccounts.setAccessBindings|updateAccessBindings|revokeToken', 'iam.keys.*'),
+    ...allow('iam.serviceAccounts.suspend|reactivate|setAccessBindings|updateAccessBindings|revokeToken', 'iam.keys.*'),
   ],
   'iam.serviceAccounts.keyAdmin': [...allow('iam.serviceAccounts.get|list', 'iam.keys.*'), ...place],
   'iam.serviceAccounts.tokenCreator': [...allow('iam.serviceAccounts.get|list|createToken'), ...place],

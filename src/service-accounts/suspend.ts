@@ -22,6 +22,7 @@ export const suspendServiceAccount =
   (parts: AccountParts): Method<SuspendServiceAccountRequest, OperationMessage> =>
   ({ serviceAccountId, expiresAt }, call) =>
     change(parts, call, serviceAccountId, {
+      permission: 'iam.serviceAccounts.suspend',
       description: 'Suspend service account',
       metadata: pack(SuspendServiceAccountMetadata, { serviceAccountId }),
       response: pack(SuspendServiceAccountResponse, {}),
@@ -33,6 +34,7 @@ export const reactivateServiceAccount =
   (parts: AccountParts): Method<ReactivateServiceAccountRequest, OperationMessage> =>
   ({ serviceAccountId }, call) =>
     change(parts, call, serviceAccountId, {
+      permission: 'iam.serviceAccounts.reactivate',
       description: 'Reactivate service account',
       metadata: pack(ReactivateServiceAccountMetadata, { serviceAccountId }),
       response: pack(ReactivateServiceAccountResponse, {}),
@@ -40,6 +42,7 @@ export const reactivateServiceAccount =
     });
 
 interface Change {
+  permission: 'iam.serviceAccounts.suspend' | 'iam.serviceAccounts.reactivate';
   description: string;
   metadata: PackedMessage;
   response: PackedMessage;
@@ -50,9 +53,9 @@ async function change(
   { operations }: AccountParts,
   call: Call,
   id: string,
-  { parse, ...operation }: Change,
+  { permission, parse, ...operation }: Change,
 ): Promise<OperationMessage> {
-  await authorize(call, 'iam.serviceAccounts.update', resourceOf(await requireAccount(call.em, id)));
+  await authorize(call, permission, resourceOf(await requireAccount(call.em, id)));
   const wanted = parse();
   return operations.begin(call, async (em) => {
     const account = await lockAccount(em, id);

@@ -3,8 +3,9 @@ import {
   type UpdateServiceAccountRequest,
 } from '../../generated/yandex/cloud/iam/v1/service_account_service.ts';
 import type { Operation as OperationMessage } from '../../generated/yandex/cloud/operation/operation.ts';
-import { authorize } from '../iam/authorize.ts';
+import { authorize, authorizeIn } from '../iam/authorize.ts';
 import type { Method } from '../iam/call.ts';
+import type { ServiceAccount } from '../iam/service-account.entity.ts';
 import { pack } from '../operations/pack.ts';
 import { parseUpdateMask } from '../platform/update-mask.ts';
 import { assertNamed, describe, describedFields } from '../resources/describe.ts';
@@ -26,7 +27,10 @@ export const updateServiceAccount =
     return operations.begin(call, async (em) => {
       const account = await lockAccount(em, serviceAccountId);
       if (expiresAt !== null) await assertNotOperator(em, account, 'expire');
-      if (fields.has('expires_at')) account.expiresAt = expiresAt;
+      if (fields.has('expires_at')) {
+        if (isProlonged(account, expiresAt)) await authorizeIn(em, call, 'iam.serviceAccounts.reactivate', resourceOf(account));
+        account.expiresAt = expiresAt;
+      }
       await describe(em, accountKind, account, fields, request);
       return {
         folderId: account.folderId,
@@ -38,3 +42,7 @@ export const updateServiceAccount =
       };
     });
   };
+
+/** Whether it would work for longer than it does: as good as the end of a suspension. */
+const isProlonged = ({ expiresAt: before = null }: ServiceAccount, after: Date | null): boolean =>
+  before !== null && (after === null || after > before);

@@ -380,12 +380,12 @@ const accountRows: Row[] = [
   },
   {
     method: `${accounts}/Suspend`,
-    permission: 'iam.serviceAccounts.update',
+    permission: 'iam.serviceAccounts.suspend',
     names: 'account',
     request: namedAccount,
     takesAway: 'account',
   },
-  { method: `${accounts}/Reactivate`, permission: 'iam.serviceAccounts.update', names: 'account', request: namedAccount },
+  { method: `${accounts}/Reactivate`, permission: 'iam.serviceAccounts.reactivate', names: 'account', request: namedAccount },
   {
     method: `${accounts}/ListOperations`,
     permission: 'iam.serviceAccounts.listOperations',

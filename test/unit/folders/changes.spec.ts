@@ -260,6 +260,19 @@ describe('Changes of folders and clouds', () => {
       expect(await kit.fork().count(Operation, { resourceId: cloudId })).to.be.greaterThan(0);
     });
 
+    it('leaves no folder behind in a race with creates', async () => {
+      for (let round = 0; round < 3; round += 1) {
+        const cloudId = await kit.createCloud('racing-cloud');
+        const creates = Array.from({ length: 4 }, (_, index) => kit.createFolder(`racer-${index}`, { cloudId }));
+        const [deleted] = await Promise.allSettled([deleteCloud(cloudId), ...creates]);
+        const isThere = (await kit.fork().count(Cloud, { id: cloudId })) > 0;
+        expect(deleted.status).to.equal(isThere ? 'rejected' : 'fulfilled');
+        expect((await kit.fork().count(Folder, { cloudId })) > 0).to.equal(isThere);
+        await kit.fork().nativeDelete(Folder, { cloudId });
+        if (isThere) await deleteCloud(cloudId);
+      }
+    });
+
     it('keeps the cloud of the public folder, and the one that the first start made, in which its folder lies', async () => {
       await expectRefusal(deleteCloud(systemCloudId), 'FAILED_PRECONDITION', /everybody/);
       await expectRefusal(deleteCloud(kit.ids.cloudId), 'FAILED_PRECONDITION', /holds [0-9]+ folder/);

@@ -29,6 +29,7 @@ const facts: [Permission, readonly Role[]][] = [
   ['resource-manager.folders.setAccessBindings', ['resource-manager.admin']],
   ['resource-manager.clouds.create', []],
   ['iam.keys.create', ['iam.admin', 'iam.serviceAccounts.admin', 'iam.serviceAccounts.keyAdmin']],
+  ['iam.serviceAccounts.reactivate', ['iam.admin', 'iam.serviceAccounts.admin']],
   ['iam.serviceAccounts.createToken', ['iam.admin', 'iam.serviceAccounts.tokenCreator']],
   ['obraz.storage.collectGarbage', []],
   ['obraz.quotas.setLimit', []],

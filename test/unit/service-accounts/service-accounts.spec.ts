@@ -15,9 +15,11 @@ import {
 } from '../../../generated/yandex/cloud/iam/v1/service_account_service.ts';
 import type { Operation as OperationMessage } from '../../../generated/yandex/cloud/operation/operation.ts';
 import { query } from '../../../src/db/bound-query.ts';
+import type { AccessRules } from '../../../src/iam/access-control.ts';
 import { AccessBinding } from '../../../src/iam/access-binding.entity.ts';
 import { setBindings, updateBindings } from '../../../src/iam/access-bindings.ts';
 import { AuthorizedKey } from '../../../src/iam/authorized-key.entity.ts';
+import { permissionsOf } from '../../../src/iam/roles.ts';
 import { ServiceAccount } from '../../../src/iam/service-account.entity.ts';
 import type { TokenAuthority } from '../../../src/iam/tokens.ts';
 import { setLimit } from '../../../src/quotas/limits.ts';
@@ -177,6 +179,30 @@ describe('ServiceAccountService and KeyService', () => {
       const expiresAt = new Date(Date.now() + hour);
       await expectRefusal(update({ serviceAccountId: id, name: 'admin', expiresAt }), 'FAILED_PRECONDITION', /cannot expire/);
       await update({ serviceAccountId: id, name: 'admin', description: 'still here' });
+    });
+
+    it('works for longer by who may end its suspension alone', async () => {
+      const editorMay: AccessRules = {
+        isAllowed: (_subject, permission) => permissionsOf('editor').has(permission),
+        forget() {},
+      };
+      const editing = (change: Partial<UpdateServiceAccountRequest>) =>
+        kit.accounts.update(
+          UpdateServiceAccountRequest.fromPartial({ serviceAccountId: id, name: 'short', ...change }),
+          kit.call({ access: editorMay }),
+        );
+      const soon = Date.now() + hour;
+      const id = await kit.createAccount('short', { expiresAt: new Date(soon) });
+      const denied = `Permission denied to service account ${id}`;
+      await expectRefusal(editing({ expiresAt: new Date(soon + hour) }), 'PERMISSION_DENIED', denied);
+      await expectRefusal(editing({}), 'PERMISSION_DENIED', denied);
+      await editing({ description: 'd', updateMask: ['description'] });
+      await editing({ expiresAt: new Date(soon - 1000) });
+      await expectRefusal(
+        kit.accounts.reactivate({ serviceAccountId: id }, kit.call({ access: editorMay })),
+        'PERMISSION_DENIED',
+      );
+      await update({ serviceAccountId: id, name: 'short', expiresAt: new Date(soon + hour) });
     });
 
     it('expires in the future only', async () => {
