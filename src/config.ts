@@ -104,6 +104,8 @@ const schema = z.object({
   OBRAZ_DATABASE_POOL_SIZE: positiveInteger(20, 200),
   /** Calls per second of one subject, five seconds' worth at once; 0: as many as it likes. */
   OBRAZ_RATE_SUBJECT_CALLS_PER_SECOND: rate(2_000),
+  /** Of those, calls that change something; a minute's worth at once. */
+  OBRAZ_RATE_SUBJECT_CHANGES_PER_SECOND: rate(50),
   /** Calls per second from one address (IPv6: from a network of 64 bits), with and without a token. */
   OBRAZ_RATE_ADDRESS_CALLS_PER_SECOND: rate(4_000),
   /** Calls per minute from one address with a token or a proof that is not good; while there are more, no new token is looked at from there. */
@@ -126,6 +128,7 @@ const schema = z.object({
 /** How often who may call; 0: no limit. */
 interface Rates {
   subjectCallsPerSecond: number;
+  subjectChangesPerSecond: number;
   addressCallsPerSecond: number;
   failedAuthenticationsPerMinute: number;
 }
@@ -224,6 +227,7 @@ export function readConfig(environment: NodeJS.ProcessEnv): Config {
     keepIdempotencyKeysMs: value.OBRAZ_KEEP_IDEMPOTENCY_KEYS_HOURS * 60 * 60 * 1000,
     rates: {
       subjectCallsPerSecond: value.OBRAZ_RATE_SUBJECT_CALLS_PER_SECOND,
+      subjectChangesPerSecond: value.OBRAZ_RATE_SUBJECT_CHANGES_PER_SECOND,
       addressCallsPerSecond: value.OBRAZ_RATE_ADDRESS_CALLS_PER_SECOND,
       failedAuthenticationsPerMinute: value.OBRAZ_RATE_FAILED_LOGINS_PER_MINUTE,
     },

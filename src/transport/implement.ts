@@ -110,6 +110,12 @@ function methodHandler(rpc: Rpc, method: AnyMethod | undefined, parts: ServicePa
     return isOpen ? undefined : parts.authenticate(token, call);
   };
 
+  /** Who calls is known now, but in open methods. */
+  const admitKnown = ({ subject, peer }: GrpcCall): void => {
+    if (subject !== undefined) parts.limits?.admitSubject(subject.id);
+    if (audit !== undefined) parts.limits?.admitChange(subject?.id, peer);
+  };
+
   /** Then: what is asked. */
   const parse = (call: GrpcCall, bytes: Buffer): object => {
     const request = decode(rpc, bytes);
@@ -135,7 +141,7 @@ function methodHandler(rpc: Rpc, method: AnyMethod | undefined, parts: ServicePa
     try {
       const subject = admit(call, incoming.metadata);
       call.subject = subject instanceof Promise ? await subject : subject;
-      if (call.subject !== undefined) parts.limits?.admitSubject(call.subject.id);
+      admitKnown(call);
       const message = rpc.responseSerialize(await run(parse(call, incoming.request), call));
       if (audit !== undefined) await call.audit!.succeeded(message);
       call.sendHeaders();
@@ -160,7 +166,7 @@ function methodHandler(rpc: Rpc, method: AnyMethod | undefined, parts: ServicePa
 
   async function* messages(call: GrpcCall, incoming: ServerWritableStream<Buffer, Buffer>): AsyncGenerator<Buffer> {
     call.subject = await admit(call, incoming.metadata);
-    if (call.subject !== undefined) parts.limits?.admitSubject(call.subject.id);
+    admitKnown(call);
     const answers = method!(parse(call, incoming.request), call) as AsyncIterable<unknown>;
     let begun = audit === undefined;
     for await (const message of answers) {

@@ -8,40 +8,46 @@ import { TokenBuckets } from '../platform/token-buckets.ts';
 /** 0: no limit. */
 export interface Rates {
   subjectCallsPerSecond: number;
+  subjectChangesPerSecond: number;
   addressCallsPerSecond: number;
   failedAuthenticationsPerMinute: number;
 }
 
 /** What may be done at once of a limit per second: clients come in bursts. */
 const burstSeconds = 5;
+/** Each change leaves rows for as long as history is kept; a large plan of Terraform's is one burst. */
+const changeBurstSeconds = 60;
 /** Memory for one limit is a few MB at most. */
 const maxCallers = 20_000;
 
 export class RateLimits {
   readonly #rates: Rates;
   readonly #subjects: TokenBuckets;
+  readonly #changes: TokenBuckets;
   readonly #addresses: TokenBuckets;
   readonly #failures: TokenBuckets;
   /** Of IPv6 addresses. */
   readonly #networks = new Map<string, string>();
-  readonly #refused: Record<'subject' | 'address' | 'authentication', CounterSeries>;
+  readonly #refused: Record<'subject' | 'change' | 'address' | 'authentication', CounterSeries>;
 
   constructor(rates: Rates, metrics: Metrics, now?: () => number) {
     const clock = now === undefined ? {} : { now };
-    const perSecond = (calls: number) =>
-      new TokenBuckets({ perSecond: calls, burst: calls * burstSeconds, maxKeys: maxCallers, ...clock });
+    const perSecond = (calls: number, seconds = burstSeconds) =>
+      new TokenBuckets({ perSecond: calls, burst: calls * seconds, maxKeys: maxCallers, ...clock });
     this.#rates = rates;
     this.#subjects = perSecond(rates.subjectCallsPerSecond);
+    this.#changes = perSecond(rates.subjectChangesPerSecond, changeBurstSeconds);
     this.#addresses = perSecond(rates.addressCallsPerSecond);
     const failures = rates.failedAuthenticationsPerMinute;
     this.#failures = new TokenBuckets({ perSecond: failures / 60, burst: failures, maxKeys: maxCallers, ...clock });
     const refused = metrics.counter({
       name: 'obraz_rate_limited_calls_total',
       help: 'Calls that were refused because there were too many, by whose they were.',
-      labels: { limit: ['subject', 'address', 'authentication'] },
+      labels: { limit: ['subject', 'change', 'address', 'authentication'] },
     });
     this.#refused = {
       subject: refused.with({ limit: 'subject' }),
+      change: refused.with({ limit: 'change' }),
       address: refused.with({ limit: 'address' }),
       authentication: refused.with({ limit: 'authentication' }),
     };
@@ -73,6 +79,15 @@ export class RateLimits {
     if (waitMs === 0) return;
     this.#refused.subject.inc();
     throw rateLimited(`Too many calls of ${id}: at most ${this.#rates.subjectCallsPerSecond} per second`, waitMs);
+  }
+
+  /** Of that subject, or of a peer that proves who it is in the call, one that changes something. @throws DomainError RESOURCE_EXHAUSTED. */
+  admitChange(id: string | undefined, peer: string): void {
+    const waitMs = this.#changes.take(id ?? this.#networkOf(peer));
+    if (waitMs === 0) return;
+    this.#refused.change.inc();
+    const who = id === undefined ? 'from your address' : `of ${id}`;
+    throw rateLimited(`Too many changes ${who}: at most ${this.#rates.subjectChangesPerSecond} per second`, waitMs);
   }
 
   /**

@@ -11,7 +11,12 @@ import { RateLimits, type Rates } from '../../../src/transport/rate-limits.ts';
 import { withStandardServices } from '../../../src/transport/standard-services.ts';
 import { callRaw, descriptors, goodToken, headers, type Outcome, startTestServer, type TestServer } from './test-server.ts';
 
-const off: Rates = { subjectCallsPerSecond: 0, addressCallsPerSecond: 0, failedAuthenticationsPerMinute: 0 };
+const off: Rates = {
+  subjectChangesPerSecond: 0,
+  subjectCallsPerSecond: 0,
+  addressCallsPerSecond: 0,
+  failedAuthenticationsPerMinute: 0,
+};
 
 describe('Rate limits', () => {
   let now: number;
@@ -74,6 +79,25 @@ describe('Rate limits', () => {
       );
     });
   }
+
+  it('refuse changes before other calls; a large plan is one burst', () => {
+    const limiting = limits({ subjectChangesPerSecond: 2, subjectCallsPerSecond: 1000 });
+    const change = (): string => {
+      try {
+        limiting.admitChange('aje', '192.0.2.1:1');
+        return 'let in';
+      } catch (error) {
+        return (error as Error).message;
+      }
+    };
+    for (let index = 0; index < 120; index += 1) expect(change()).to.equal('let in');
+    expect(change()).to.equal('Too many changes of aje: at most 2 per second. Try again in 500 ms');
+    limiting.admitSubject('aje');
+    limiting.admitChange('other', '192.0.2.1:1');
+    limiting.admitChange(undefined, '192.0.2.1:1');
+    now += 500;
+    expect([change(), change()]).to.deep.equal(['let in', 'Too many changes of aje: at most 2 per second. Try again in 500 ms']);
+  });
 
   it('look at no token after too many bad ones, but serve those that are known', async () => {
     let looked = 0;
