@@ -28,6 +28,8 @@ interface WrittenClaims {
   kid: string;
   sub: string;
   typ: string;
+  /** The groups of a user. */
+  grp?: string[];
   jti?: string;
   res: string;
   rw: boolean;
@@ -42,6 +44,7 @@ export function writeTicket({ subject, tokenId, resourceId, mode, expiresAt }: T
     kid: keyId,
     sub: subject.id,
     typ: subject.type,
+    ...(subject.groups === undefined ? {} : { grp: [...subject.groups] }),
     ...(tokenId === undefined ? {} : { jti: tokenId }),
     res: resourceId,
     rw: mode === 'READ_WRITE',
@@ -62,7 +65,7 @@ export function readTicket(name: string, keys: TicketKeys, nowMs = Date.now()): 
   if (signature === undefined || written === undefined || !keys.isSigned(written.kid, signed, signature)) return undefined;
   if (nowMs >= written.exp * 1000) return undefined;
   return {
-    subject: { id: written.sub, type: written.typ },
+    subject: { id: written.sub, type: written.typ, ...(written.grp && { groups: written.grp }) },
     tokenId: written.jti,
     resourceId: written.res,
     mode: written.rw ? 'READ_WRITE' : 'READ_ONLY',
@@ -85,9 +88,10 @@ function parseClaims(bytes: Buffer | undefined): WrittenClaims | undefined {
     return undefined;
   }
   if (typeof written !== 'object' || written === null) return undefined;
-  const { kid, sub, typ, jti, res, rw, exp } = written;
+  const { kid, sub, typ, grp, jti, res, rw, exp } = written;
   const isWhole =
     [kid, sub, typ, res].every((text) => typeof text === 'string') &&
+    (grp === undefined || (Array.isArray(grp) && grp.every((group) => typeof group === 'string'))) &&
     (jti === undefined || typeof jti === 'string') &&
     typeof rw === 'boolean' &&
     Number.isSafeInteger(exp);

@@ -24,7 +24,8 @@ describe('tickets', () => {
   const keys = newKeys();
 
   it('say what was written into them, until they expire', () => {
-    for (const each of [claims, { ...claims, mode: 'READ_ONLY' as const, tokenId: undefined }]) {
+    const user = { id: 'alice', type: 'userAccount', groups: ['group:organization:bpf1:users'] };
+    for (const each of [claims, { ...claims, mode: 'READ_ONLY' as const, tokenId: undefined }, { ...claims, subject: user }]) {
       const ticket = writeTicket(each, keys);
       expect(isTicket(ticket)).to.equal(true);
       // Fits the 255 bytes of old clients only sometimes, the protocol's 4096 always; needs no escapes in a URI.
