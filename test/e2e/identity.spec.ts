@@ -40,6 +40,7 @@ import {
 import { ObrazClient, unary } from '../support/client.ts';
 import { IdentityProvider } from '../support/identity-provider.ts';
 import { type Bootstrap, Obraz } from '../support/obraz.ts';
+import { rows } from '../support/slow-import.ts';
 import { removeDataFolder, type TestDatabase, testDatabase } from '../support/postgres.ts';
 
 interface Process {
@@ -293,11 +294,16 @@ describe('identities in two processes', function () {
     expect(await codeOf(listImages(there, folderId, bearer(stranger)))).to.equal(status.UNAUTHENTICATED);
   });
 
-  it('leave no private key and no token in the logs', async () => {
+  it('leave no private key and no token in the logs and the audit, which tells of each key once', async () => {
     const identity = await makeIdentity('quiet', await createFolder('quiet'));
     const secrets = [identity.key.privateKey.split('\n')[5]!, identity.jwt.split('.')[2]!];
     for (const { obraz } of [here, there]) {
       for (const secret of secrets) expect(obraz.output.includes(secret)).to.equal(false);
     }
+    const events = await rows<{ text: string }>(database.url, 'select event::text as text from audit_events');
+    for (const { text } of events) for (const secret of secrets) expect(text.includes(secret)).to.equal(false);
+    const made = events.filter(({ text }) => text.includes('.CreateKey"') && text.includes(identity.key.key!.id));
+    expect(made).to.have.length(1);
+    expect(JSON.parse(made[0]!.text)).to.include({ eventStatus: 'DONE', eventType: 'yandex.cloud.audit.iam.CreateKey' });
   });
 });
