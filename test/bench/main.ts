@@ -7,6 +7,7 @@ import { benchNbd } from './nbd.ts';
 import { benchOverlay } from './overlay.ts';
 import { benchSources } from './sources.ts';
 import { benchStorage } from './storage.ts';
+import { benchTokens } from './tokens.ts';
 
 /** Each is given what stands behind its name on the command line, up to the next name. */
 const benches: Record<string, (choice: readonly string[]) => Promise<void>> = {
@@ -18,6 +19,7 @@ const benches: Record<string, (choice: readonly string[]) => Promise<void>> = {
   overlay: benchOverlay,
   sources: benchSources,
   storage: benchStorage,
+  tokens: benchTokens,
 };
 
 const chosen = new Map<string, string[]>();

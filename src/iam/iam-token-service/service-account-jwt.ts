@@ -24,8 +24,8 @@ export async function verifyServiceAccountJwt(em: EntityManager, jwt: string, no
   // Asked for without a key, too.
   const isOwner = { id: key?.serviceAccountId ?? '' };
   const account = await em.findOne(ServiceAccount, { $and: [isOwner, activeAt(new Date(nowMs))] });
-  // Without a key the signature is checked all the same: the time of an answer does not tell which keys there are.
-  const isSigned = await isSignedBy(key === null ? decoyKey : createPublicKey(key.publicKey), jwt, key?.serviceAccountId, nowMs);
+  // Without a key one is read and the signature checked all the same: the time of an answer does not tell which keys there are.
+  const isSigned = await isSignedBy(createPublicKey(key?.publicKey ?? decoyKey), jwt, key?.serviceAccountId, nowMs);
   if (!isSigned || key === null || account === null) throw unauthenticated();
   await markUse(em, key, nowMs);
   return { id: account.id, type: 'serviceAccount' };
@@ -64,8 +64,11 @@ async function isSignedBy(key: KeyObject, jwt: string, issuer: string | undefine
   }
 }
 
-/** An RSA public key that nobody has the other half of: its modulus is a random number. */
-const decoyKey = createPublicKey({ format: 'jwk', key: { kty: 'RSA', e: 'AQAB', n: randomModulus().toString('base64url') } });
+/** PEM of an RSA public key that nobody has the other half of: its modulus is a random number. */
+const decoyKey = createPublicKey({
+  format: 'jwk',
+  key: { kty: 'RSA', e: 'AQAB', n: randomModulus().toString('base64url') },
+}).export({ type: 'spki', format: 'pem' });
 
 function randomModulus(): Buffer {
   const modulus = randomBytes(256);
