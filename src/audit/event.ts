@@ -34,26 +34,21 @@ export interface AuditEventJson {
   response?: Json;
 }
 
-/** The database keeps no order of names. */
-const order: readonly (keyof AuditEventJson)[] = [
-  'eventId',
-  'eventSource',
-  'eventType',
-  'eventTime',
-  'authentication',
-  'authorization',
-  'resourceMetadata',
-  'requestMetadata',
-  'eventStatus',
-  'error',
-  'details',
-  'requestParameters',
-  'response',
-];
+/** The database keeps no order of names; people read these lines. What is not named here comes last, as it is. */
+const order =
+  `eventId eventSource eventType eventTime authentication authorization resourceMetadata requestMetadata eventStatus error
+  details requestParameters response authenticated subjectType subjectId subjectName tokenInfo maskedIamToken iamTokenId resourceType
+  resourceId resourceName remoteAddress remotePort userAgent requestId code message`.split(/\s+/);
+
+const ranks: ReadonlyMap<string, number> = new Map(order.map((name, rank) => [name, rank]));
+const rankOf = (name: string): number => ranks.get(name) ?? order.length;
 
 /** One line, without its end. */
 export const toLine = (event: AuditEventJson): string =>
-  JSON.stringify(Object.fromEntries(order.flatMap((name) => (event[name] === undefined ? [] : [[name, event[name]]]))));
+  JSON.stringify(event, (_name, value: unknown) => {
+    if (typeof value !== 'object' || value === null || Array.isArray(value)) return value;
+    return Object.fromEntries(Object.entries(value).sort(([a], [b]) => rankOf(a) - rankOf(b)));
+  });
 
 /** Types of subjects in events, by those of access bindings. */
 const subjectTypes: Readonly<Record<string, string>> = {

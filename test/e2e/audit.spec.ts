@@ -1,4 +1,5 @@
 // The audit of the real service: what calls leave, as lines of a file and as `obraz audit tail` shows them.
+import { spawn } from 'node:child_process';
 import { mkdtemp, readFile, rename, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -78,6 +79,26 @@ describe('The audit', function () {
   };
 
   const about = (id: string) => (event: AuditEventJson) => JSON.stringify(event).includes(id);
+
+  /** `obraz audit tail -n 1 --follow`, until it has shown what `change` leaves; then Ctrl-C, which is how it ends well. */
+  const follow = async (change: () => Promise<void>, shown: string): Promise<void> => {
+    const child = spawn(process.execPath, ['src/main.ts', 'audit', 'tail', '-n', '1', '--follow'], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+      env: { ...process.env, OBRAZ_DATA_DIR: dataDirectory },
+    });
+    const timer = setTimeout(() => child.kill('SIGKILL'), 60_000);
+    const exited = new Promise<number | null>((resolve) => child.once('exit', resolve));
+    let out = '';
+    for await (const text of child.stdout.setEncoding('utf8')) {
+      const isFirst = out === '';
+      out += String(text);
+      if (isFirst) await change();
+      if (out.includes(shown)) child.kill('SIGINT');
+    }
+    expect(await exited).to.equal(0);
+    clearTimeout(timer);
+    expect(out).to.include(shown);
+  };
 
   const refused = (call: Promise<unknown>): Promise<ServiceError> =>
     call.then(
@@ -385,8 +406,10 @@ describe('The audit', function () {
     expect(tailed.out.trimEnd().split('\n')).to.deep.equal(
       (await Promise.all([readFile(`${file}.1`, 'utf8'), readFile(file, 'utf8')])).join('').trimEnd().split('\n'),
     );
+    await follow(async () => void (await client.createDisk({ name: 'followed' })), 'followed');
     await obraz.stop();
-    const alone = await command({ dataDirectory }, 'audit', 'tail', '-n', '3');
-    expect(alone.out).to.equal(`${tailed.out.trimEnd().split('\n').slice(-3).join('\n')}\n`);
+    const alone = await command({ dataDirectory }, 'audit', 'tail', '-n', '2');
+    const lines = (await readFile(file, 'utf8')).trimEnd().split('\n');
+    expect(alone.out).to.equal(`${lines.slice(-2).join('\n')}\n`);
   });
 });
