@@ -1,18 +1,18 @@
 // The quotas that disks count against: how many, and how large those of each type are together. Defaults: facts, section 1.8.
 import type { DiskTypeId } from '../catalog/disk-types.ts';
-import { GiB, type Quota, usageOfRows } from '../quotas/quota.ts';
+import { GiB, type Quota } from '../quotas/quota.ts';
 import type { Demand } from '../quotas/reserve.ts';
 
 export const disksCountQuota: Quota = {
   id: 'compute.disks.count',
   defaultLimit: 32,
-  usage: usageOfRows('disks', 'rows'),
+  usage: { table: 'disks', aggregate: 'count(*)' },
 };
 
 const sizeQuota = (id: string, typeId: DiskTypeId, defaultGiB: number): Quota => ({
   id,
   defaultLimit: defaultGiB * GiB,
-  usage: usageOfRows('disks', { sum: 'disks.size' }, `disks.type_id = '${typeId}'`),
+  usage: { table: 'disks', aggregate: `coalesce(sum(disks.size) filter (where disks.type_id = '${typeId}'), 0)` },
 });
 
 export const diskSizeQuotas: Readonly<Record<DiskTypeId, Quota>> = {

@@ -4,5 +4,5 @@ import type { Quota } from '../quotas/quota.ts';
 export const foldersQuota: Quota = {
   id: 'resource-manager.folders.count',
   defaultLimit: 100,
-  usage: 'select count(*)::float8 from folders where cloud_id = $1',
+  usage: { ofCloud: 'select count(*) from folders where cloud_id = $1' },
 };

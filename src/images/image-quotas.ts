@@ -1,11 +1,11 @@
 // The quotas that images count against. One that is being made or deleted counts: its row is there. Defaults: facts, section 1.8.
-import { GiB, type Quota, usageOfRows } from '../quotas/quota.ts';
+import { GiB, type Quota } from '../quotas/quota.ts';
 import type { Demand } from '../quotas/reserve.ts';
 
 export const imagesCountQuota: Quota = {
   id: 'compute.images.count',
   defaultLimit: 32,
-  usage: usageOfRows('images', 'rows'),
+  usage: { table: 'images', aggregate: 'count(*)' },
 };
 
 /**
@@ -15,14 +15,14 @@ export const imagesCountQuota: Quota = {
 export const imagesSizeQuota: Quota = {
   id: 'compute.images.size',
   defaultLimit: 1024 * GiB,
-  usage: usageOfRows('images', { sum: 'images.size' }),
+  usage: { table: 'images', aggregate: 'coalesce(sum(images.size), 0)' },
 };
 
 /** Optimized images. Each keeps its layer ready on the serving machines, so by default there are none (facts, section 1.7). */
 export const pooledImagesQuota: Quota = {
   id: 'compute.diskPools.count',
   defaultLimit: 0,
-  usage: usageOfRows('images', 'rows', 'images.pooled'),
+  usage: { table: 'images', aggregate: 'count(*) filter (where images.pooled)' },
 };
 
 /** What a new image takes. `size` 0: not known yet. */

@@ -8,11 +8,13 @@ import { reserve } from '../quotas/reserve.ts';
 export const runningOperationsQuota: Quota = {
   id: 'compute.runningOperations.count',
   defaultLimit: 15,
-  usage: `
-    select coalesce(max(running.count), 0)::float8
-    from folders cross join lateral (select count(*) from jobs where counted_folder_id = folders.id) running
-    where folders.cloud_id = $1`,
-  usageOfFolder: 'select count(*)::float8 from jobs where counted_folder_id = $2',
+  usage: {
+    ofCloud: `
+      select coalesce(max(running.count), 0)
+      from folders cross join lateral (select count(*) from jobs where counted_folder_id = folders.id) running
+      where folders.cloud_id = $1`,
+    ofFolder: 'select count(*) from jobs where counted_folder_id = $2',
+  },
 };
 
 /** Room for one more of them. @throws DomainError RESOURCE_EXHAUSTED. */

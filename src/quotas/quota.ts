@@ -8,22 +8,30 @@ export interface Quota {
   id: string;
   /** Of a cloud whose limit nobody has set. */
   defaultLimit: number;
-  /** SQL that answers one number, float8: what the rows of cloud $1 use now. */
-  usage: string;
-  /** Where the limit of the cloud holds for each of its folders by itself: the same of folder $2. `usage` is then the most of any folder. */
-  usageOfFolder?: string;
+  usage: Usage;
+}
+
+/** How it is told what a cloud uses. */
+export type Usage = UsageOfRows | UsageBySql;
+
+interface UsageOfRows {
+  /** Its rows name their `folder_id`. */
+  table: string;
+  /** An aggregate over its rows in the folders of the cloud. */
+  aggregate: string;
+}
+
+interface UsageBySql {
+  /** SQL that answers one number: of cloud $1. */
+  ofCloud: string;
+  /** Where the limit of the cloud holds for each of its folders by itself: of folder $2. Then `ofCloud` is the most of any folder. */
+  ofFolder?: string;
 }
 
 export const GiB = 1024 ** 3;
 
 /** The service that keeps a quota: what stands before the first dot of its id. */
 export const serviceOf = ({ id }: Quota): string => id.slice(0, id.indexOf('.'));
-
-/** What the rows of `table` use in a cloud: how many they are, or the sum of an expression over them. */
-export const usageOfRows = (table: string, amount: 'rows' | { sum: string }, condition = 'true'): string => `
-  select ${amount === 'rows' ? 'count(*)' : `coalesce(sum(${amount.sum}), 0)`}::float8
-  from folders join ${table} on ${table}.folder_id = folders.id
-  where folders.cloud_id = $1 and ${condition}`;
 
 /**
  * What is used now, by the quota's id, all at one moment. `folderId`: what counts when something is made in that folder of the cloud;
@@ -34,14 +42,31 @@ export async function usagesOf(
   quotas: readonly Quota[],
   { cloudId, folderId }: { cloudId: string; folderId?: string },
 ): Promise<Record<string, number>> {
-  const columns = quotas.map(({ id, usage, usageOfFolder }) => {
-    const sql = folderId === undefined ? usage : (usageOfFolder ?? usage);
-    return `(${sql}) as "${id}"`;
-  });
-  const [row] = await query<Record<string, number>>(
-    em,
-    `select ${columns.join(', ')} from (select $1::text, $2::text) as the_place`,
-    [cloudId, folderId ?? null],
-  );
+  const sql = usagesSql(quotas, folderId === undefined ? 'cloud' : 'folder');
+  const [row] = await query<Record<string, number>>(em, sql, [cloudId, folderId ?? null]);
   return row!;
+}
+
+/** The statement of usagesOf, exported for the look at its plan. The rows of a table are read once for all that counts them. */
+export function usagesSql(quotas: readonly Quota[], place: 'cloud' | 'folder'): string {
+  const byTable = new Map<string, string[]>();
+  const columns: string[] = [];
+  for (const { id, usage } of quotas) {
+    if ('table' in usage) {
+      const aggregates = byTable.get(usage.table) ?? [];
+      byTable.set(usage.table, [...aggregates, `(${usage.aggregate})::float8 as "${id}"`]);
+      columns.push(`"${id}"`);
+    } else {
+      const sql = place === 'folder' ? (usage.ofFolder ?? usage.ofCloud) : usage.ofCloud;
+      columns.push(`(${sql})::float8 as "${id}"`);
+    }
+  }
+  const tables = Array.from(
+    byTable,
+    ([table, aggregates]) => `
+      cross join (
+        select ${aggregates.join(', ')} from ${table} where folder_id = any (array(select id from folders where cloud_id = $1))
+      ) as the_${table}`,
+  );
+  return `select ${columns.join(', ')} from (select $1::text, $2::text) as place ${tables.join('')}`;
 }
