@@ -79,6 +79,9 @@ const unauthorizedCodes: ReadonlySet<Code> = new Set(['UNAUTHENTICATED', 'PERMIS
 const isRateLimit = ({ details }: DomainError): boolean =>
   details.some((detail) => detail.kind === 'errorInfo' && detail.reason === rateLimitReason);
 
+/** Of a refused call nothing is looked at that is larger: to read and mask it is work for whoever may not even call. */
+const maxRefusedBytes = 32 * 1024;
+
 /** Not worth an event: nothing was asked that this service does. */
 const silentCodes: ReadonlySet<Code> = new Set(['UNIMPLEMENTED']);
 
@@ -106,7 +109,8 @@ class AuditOfCall implements TransportAudit {
     this.#recorded = change.status;
     const parameters = this.#parameters();
     const { resourceId, folderId, resourceName, operationId } = change;
-    const event = this.#event(change.status, masked(parameters, changeBounds));
+    const shown = masked(parameters, changeBounds);
+    const event = this.#event(change.status, shown);
     const about = placeOf(this.#type, parameters);
     const place: Place = {
       kind: this.#type.kind,
@@ -115,7 +119,7 @@ class AuditOfCall implements TransportAudit {
       resourceName: resourceName ?? about.resourceName,
       isNew: this.#type.creates,
     };
-    event.details = masked({ ...detailsOf(this.#type, parameters, place), ...change.details }, changeBounds);
+    event.details = { ...detailsOf(this.#type, shown, place), ...masked(change.details ?? {}, changeBounds) };
     if (operationId !== undefined) event.response = { operationId };
     else if (change.response !== undefined) event.response = masked(change.response, responseBounds);
     return insertEvent(em, this.#parts.places, event, place);
@@ -153,13 +157,14 @@ class AuditOfCall implements TransportAudit {
     const { subject, peer } = this.#call;
     const leftOut = refusals.admit({ subjectId: subject?.id, address: readPeer(peer).address });
     if (leftOut === undefined) return;
-    const parameters = this.#parameters();
-    const event = this.#event(error.code === 'CANCELLED' ? 'CANCELLED' : 'ERROR', masked(parameters, refusalBounds));
+    const parameters = this.#parameters(maxRefusedBytes);
+    const shown = masked(parameters, refusalBounds);
+    const event = this.#event(error.code === 'CANCELLED' ? 'CANCELLED' : 'ERROR', shown);
     event.authorization.authorized = !unauthorizedCodes.has(error.code) && !this.#mayBeHidden(error);
     event.error = { code, message: messageOf(error) };
     const place: Place = { kind: this.#type.kind, ...placeOf(this.#type, parameters) };
     // How many others like it left no event since the last one that did.
-    event.details = { ...masked(detailsOf(this.#type, parameters, place), refusalBounds), ...(leftOut > 0 ? { leftOut } : {}) };
+    event.details = { ...detailsOf(this.#type, shown, place), ...(leftOut > 0 ? { leftOut } : {}) };
     refusals.add(event, place);
   }
 
@@ -168,9 +173,13 @@ class AuditOfCall implements TransportAudit {
     return code === 'NOT_FOUND' && this.#call.grants.length === 0;
   }
 
-  #parameters(): JsonObject {
+  #parameters(maxBytes = Infinity): JsonObject {
     const { requestBytes } = this.#call;
-    return requestBytes === undefined ? {} : readable(() => this.#json.request(requestBytes()));
+    if (requestBytes === undefined) return {};
+    return readable(() => {
+      const bytes = requestBytes();
+      return bytes.length > maxBytes ? { truncated: true } : this.#json.request(bytes);
+    });
   }
 
   #event(status: EventStatus, requestParameters: JsonObject): AuditEventJson {
@@ -234,14 +243,14 @@ function messageOf(error: DomainError): string {
   const fields = error.details.flatMap((detail) =>
     detail.kind === 'badRequest' ? detail.violations.map(({ field }) => field) : [],
   );
-  const named = fields.slice(0, 16).map((field) => maskedText(field).slice(0, 100));
+  const named = fields.slice(0, 16).map((field) => maskedText(field, 100));
   return named.length > 0 ? `Invalid arguments: ${named.join(', ')}` : 'Invalid arguments';
 }
 
 const text = (value: unknown): string | undefined => (typeof value === 'string' && value !== '' ? storableId(value) : undefined);
 
 /** Ids come from requests that may have been refused for them. */
-const storableId = (id: string): string => maskedText(id).slice(0, 100);
+const storableId = (id: string): string => maskedText(id, 100);
 
 /** What the request says of the place. */
 function placeOf({ kind, renamed }: EventType, parameters: JsonObject): Pick<Place, 'folderId' | 'resourceId' | 'resourceName'> {

@@ -58,13 +58,12 @@ function maskedValue(name: string, value: Json, items: number, depth: number): J
   return maskedObject(value, items, depth);
 }
 
-/** PostgreSQL's JSON has no place for half of a surrogate pair, nor for NUL. */
-const storable = (text: string): string => text.toWellFormed().replaceAll('\0', '\ufffd');
+/** PostgreSQL's JSON has no place for half of a surrogate pair, which a cut may leave, nor for NUL. */
+const cut = (text: string, maxLength: number): string =>
+  (text.length > maxLength ? `${text.slice(0, maxLength)}…` : text).toWellFormed().replaceAll('\0', '\ufffd');
 
-const cut = (text: string): string => (text.length > maxText ? `${text.slice(0, maxText)}…` : text);
-
-/** Fit for an event: without secrets, short, and such that the database takes it. */
-export const maskedText = (text: string): string => cut(storable(maskSecrets(text)));
+/** Fit for an event: without secrets, short, and such that the database takes it. Nothing may be cut off it afterwards. */
+export const maskedText = (text: string, maxLength = maxText): string => cut(maskSecrets(text), maxLength);
 
 /** Whatever it is that was given as a URI: nothing of a query and no password. The fragment stays: it names the digest. */
 function maskUri(uri: string): string {

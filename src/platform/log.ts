@@ -112,16 +112,46 @@ function describeError(error: unknown, causes = 0): DescribedError {
   };
 }
 
-const secrets: readonly [RegExp, string][] = [
+type Masking = readonly [RegExp, string | ((found: string) => string)];
+
+/**
+ * Strangers write what is masked here: each pattern takes time that grows as the length of the text does. So none may start anew within
+ * a run of letters that it has already looked through: patterns take whole runs, and functions look into them.
+ */
+const secrets: readonly Masking[] = [
   [/-----BEGIN [A-Z ]*PRIVATE KEY-----[^-]*(-----END [A-Z ]*PRIVATE KEY-----)?/g, '[private key]'],
-  // An IAM token, a JWT: a header or version, claims, a signature.
-  [/\b(t1|eyJ[\w-]+)\.[\w-]+={0,2}\.[\w-]+={0,2}/g, '[token]'],
+  [/(?<![\w-])[\w-]+={0,2}(?:\.[\w-]+={0,2}){2,}/g, maskTokens],
   [/\b(Bearer|Basic) +[^\s"',]+/gi, '$1 [secret]'],
   [/:\/\/[^\s/?#"'@]+@/g, '://[secret]@'],
-  // Presigned URLs carry their signature in the query.
-  [/(\bhttps?:\/\/[^\s?#"']+)\?[^\s#"']*/gi, '$1?[query]'],
+  [/[^\s#"']+/g, maskQuery],
 ];
 
-/** The text without tokens, private keys, passwords in URLs and queries of URLs; cut when it is very long. */
+/** How the first of three parts of a token begins or what it is: an IAM token's version, a ticket's (attach/ticket.ts), a JWT's header. */
+const tokenHead = /\b(?:(?:t1|nbd1)$|eyJ.)/;
+
+/** Of parts between dots. */
+function maskTokens(dotted: string): string {
+  const parts = dotted.split('.');
+  const shown: string[] = [];
+  for (let index = 0; index < parts.length; index += 1) {
+    const part = parts[index]!;
+    const at = index + 2 < parts.length ? part.search(tokenHead) : -1;
+    shown.push(at === -1 ? part : `${part.slice(0, at)}[token]`);
+    // Claims and signature.
+    if (at !== -1) index += 2;
+  }
+  return shown.join('.');
+}
+
+/** Presigned URLs carry their signature in the query. */
+function maskQuery(word: string): string {
+  if (!word.includes('?')) return word;
+  const urlAt = word.search(/\bhttps?:\/\/[^?]/i);
+  const queryAt = urlAt === -1 ? -1 : word.indexOf('?', urlAt);
+  return queryAt === -1 ? word : `${word.slice(0, queryAt)}?[query]`;
+}
+
+/** The text without tokens, tickets, private keys, passwords in URLs and queries of URLs; cut when it is very long. */
 export const maskSecrets = (text: string): string =>
-  secrets.reduce((masked, [pattern, replacement]) => masked.replace(pattern, replacement), text.slice(0, maxTextLength));
+  // The types of `replace` know a string or a function, not either.
+  secrets.reduce((masked, [pattern, shown]) => masked.replace(pattern, shown as string), text.slice(0, maxTextLength));

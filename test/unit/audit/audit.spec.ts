@@ -116,6 +116,42 @@ describe(`Audit of calls (OBRAZ_TEST_SEED=${testSeed})`, function () {
     for (const part of secret.split('.').slice(1)) expect(JSON.stringify(events)).to.not.include(part);
   });
 
+  it('looks at nothing of a large request that is refused; of a change all is looked at, once', async function () {
+    this.timeout(20_000);
+    const method = 'yandex.cloud.compute.v1.DiskService/Create';
+    const desc = inputOf(method);
+    // Such patterns of masking as start anew at every piece took seconds a call.
+    const snapshotScheduleIds = Array.from({ length: 32 }, () => 'eyJ-'.repeat(2_500));
+    const bytes = toBinary(desc, create(desc, { folderId: 'b1gfolder', name: 'a-disk', snapshotScheduleIds }));
+    for (let time = 0; time < 50; time += 1)
+      audit.forMethod(method)!(callOf(bytes)).failed(new DomainError('PERMISSION_DENIED', 'no'), 7);
+    const events = await written();
+    expect(events).to.have.length(50);
+    expect(events[0]).to.deep.include({ requestParameters: { truncated: true }, details: { truncated: true } });
+    await query(fork(), 'truncate audit_events');
+    await audit.forMethod(method)!(callOf(bytes)).record(fork(), { status: 'DONE' });
+    const [change] = await written();
+    expect(change!.details).to.include({ diskName: 'a-disk' });
+    expect(change!.requestParameters['snapshotScheduleIds']).to.have.length(32);
+  });
+
+  it('is kept out by no text, wherever it is cut', async () => {
+    const method = 'yandex.cloud.compute.v1.DiskService/Delete';
+    const desc = inputOf(method);
+    const disks = '\u{1f4be}'.repeat(6_000);
+    for (const text of [disks, `x${disks}`]) {
+      const bytes = toBinary(desc, create(desc, { diskId: text }));
+      const error = new DomainError('NOT_FOUND', `Disk ${text} not found`);
+      audit.forMethod(method)!(callOf(bytes, { userAgent: text })).failed(error, 5);
+      const violations = [{ field: text, description: 'is bad' }];
+      const invalid = new DomainError('INVALID_ARGUMENT', text, [{ kind: 'badRequest', violations }]);
+      audit.forMethod(method)!(callOf(bytes)).failed(invalid, 3);
+      await audit.forMethod(method)!(callOf(bytes)).record(fork(), { status: 'DONE' });
+    }
+    expect(await written()).to.have.length(6);
+    expect(log.lines).to.deep.equal([]);
+  });
+
   it('bears a request that has no form in JSON', async () => {
     const method = 'obraz.v1.AttachService/CreateTicket';
     const desc = inputOf(method);

@@ -1,5 +1,5 @@
 import { expect } from 'chai';
-import { assert, dictionary, jsonValue, property, string } from 'fast-check';
+import { assert, constantFrom, dictionary, jsonValue, nat, property, string } from 'fast-check';
 import { changeBounds, type JsonObject, masked, maskedText, refusalBounds } from '../../../src/audit/masking.ts';
 
 describe('What of a request stands in an event', () => {
@@ -43,6 +43,17 @@ describe('What of a request stands in an event', () => {
         expect(text).to.not.match(/\\u0000|\\ud[89a-f]/);
       }),
     );
+    const cutAnywhere = property(
+      constantFrom(undefined, 100),
+      nat(3),
+      constantFrom('\u{1f4be}', '\0', '\ud800'),
+      (most, at, unit) => {
+        const shown = maskedText(`${'x'.repeat(at)}${unit.repeat(6_000)}`, most);
+        expect(shown.isWellFormed() && !shown.includes('\0')).to.equal(true);
+        expect(shown).to.have.length.at.most((most ?? 2_048) + 1);
+      },
+    );
+    assert(cutAnywhere);
     expect(maskedText('half of a pair: \ud800, nothing: \0')).to.equal('half of a pair: \ufffd, nothing: \ufffd');
   });
 });

@@ -67,9 +67,38 @@ describe('The log', () => {
       [`key ${pem} end`, 'key [private key]\n end'],
       ['postgres://obraz:pa55word@db:5432/obraz', 'postgres://[secret]@db:5432/obraz'],
       ['GET https://host/a.qcow2?X-Sig=abc&x=1#sha256=ff', 'GET https://host/a.qcow2?[query]#sha256=ff'],
+      [`ticket nbd1.eyJraWQiOiJhIn0.${'Ab-_9'.repeat(17)}z!`, 'ticket [token]!'],
+      ['http://host/t1.aaaa.bbbb.qcow2', 'http://host/[token].qcow2'],
+      ['host.name.key-eyJhbGciOiJQUzI1NiJ9.eyJpc3MiOiJhamUifQ==.c2ln,t1.a.b', 'host.name.key-[token],[token]'],
+      ['is it?at=HTTP://host/a?sig=1 or ?', 'is it?at=HTTP://host/a?[query] or ?'],
       ['a plain text, mail@example.com, what?', 'a plain text, mail@example.com, what?'],
+      ['v1.2.3, t1.x, part1.a.b, ajt1.a.b', 'v1.2.3, t1.x, part1.a.b, ajt1.a.b'],
     ];
     for (const [text, masked] of cases) expect(maskSecrets(text)).to.equal(masked);
+  });
+
+  // Time that grows as the square of the length would be minutes here.
+  it('masks whatever strangers make it read in a time that grows as the length does', function () {
+    this.timeout(20_000);
+    const units = [
+      'eyJ-',
+      'eyJ',
+      't1.',
+      'nbd1.a',
+      'http',
+      'http://',
+      'http://a?',
+      '://',
+      'Bearer',
+      'Bearer ',
+      '-----BEGIN ',
+      'a.',
+      'a=',
+    ];
+    for (const unit of units) {
+      const text = unit.repeat(10_000 / unit.length);
+      for (let time = 0; time < 100; time += 1) maskSecrets(`${text}${time}`);
+    }
   });
 
   it('goes to standard error alone, and loses nothing at an orderly exit', () => {
