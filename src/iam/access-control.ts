@@ -4,15 +4,20 @@
 // Calls read bindings from memory when they were read less than 2 s ago, so that a change made by another process counts everywhere
 // within that time; a change made through this process counts from its answer on (`forget`). What asks inside a transaction reads the
 // rows through that transaction: it is never decided by what is remembered, and takes no second connection of the pool.
+//
+// The operator's account, which the first start made, lies in an ordinary folder. What may be done to it comes from its own bindings and
+// from the system cloud alone: whoever administers that folder would else act as the operator. He still sees it, as in a list.
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { coalesce } from '../platform/coalesce.ts';
 import { AccessBinding } from './access-binding.entity.ts';
 import type { Subject } from './call.ts';
 import { Folder } from './hierarchy/folder.entity.ts';
+import { Installation, installationId } from './installation.entity.ts';
 import type { Permission } from './permissions.ts';
 import { principalsOf } from './principals.ts';
-import type { Resource, ResourceKind } from './resource.ts';
+import { type Resource, type ResourceKind, seeing } from './resource.ts';
 import { permissionsOf } from './roles.ts';
+import { standardImagesFolderId } from './standard-images.ts';
 
 export interface AccessRules {
   /** Whether a role of the subject allows it. `em`: the transaction to read through. */
@@ -45,10 +50,14 @@ interface Remembered<Value> {
   readAtMs: number;
 }
 
+const accountKind: ResourceKind = 'iam.serviceAccount';
 const defaultMaxAgeMs = 2_000;
 const maxRemembered = 50_000;
 
 export class AccessControl implements AccessRules {
+  readonly #fork: () => EntityManager;
+  /** The operator's account; undefined until it was asked for. It never changes. */
+  #operatorId: string | undefined;
   readonly #maxAgeMs: number;
   readonly #now: () => number;
   /** Rises when bindings change: what was asked for before is not remembered. */
@@ -60,6 +69,7 @@ export class AccessControl implements AccessRules {
   readonly #loadGranted: (question: Question) => Promise<Granted | undefined>;
 
   constructor({ fork, maxAgeMs = defaultMaxAgeMs, monotonicNow = () => performance.now() }: AccessControlOptions) {
+    this.#fork = fork;
     this.#maxAgeMs = maxAgeMs;
     this.#now = monotonicNow;
     this.#loadCloud = coalesce((ids) => readClouds(fork(), ids), { maxBatch: 500 });
@@ -79,6 +89,7 @@ export class AccessControl implements AccessRules {
 
   /** Undefined: not all of what decides is remembered. No waiting: the hot path. */
   #isAllowedByMemory(subject: Subject, permission: Permission, { kind, id, folderId }: Resource): boolean | undefined {
+    if (kind === accountKind && (this.#operatorId === undefined || this.#operatorId === id)) return undefined;
     const folder = folderOf(kind, id, folderId);
     if (folder !== undefined) {
       if (this.#grants({ kind: 'resource-manager.folder', id: folder }, subject, permission) === true) return true;
@@ -95,12 +106,9 @@ export class AccessControl implements AccessRules {
     return found?.value.some((permissions) => permissions.has(permission));
   }
 
-  async #read(subject: Subject, permission: Permission, { kind, id, folderId }: Resource): Promise<boolean> {
-    const folder = folderOf(kind, id, folderId);
-    const cloudId = folder === undefined ? undefined : await this.#cloudOf(folder);
-    // Roles on a folder that is gone, or never was, allow nothing.
-    if (folder !== undefined && cloudId === undefined) return false;
-    const chain = chainOf({ kind, id }, folder, cloudId);
+  async #read(subject: Subject, permission: Permission, resource: Resource): Promise<boolean> {
+    if (resource.kind === accountKind) this.#operatorId ??= await readOperatorId(this.#fork());
+    const chain = await chainFor(permission, resource, this.#operatorId, (folderId) => this.#cloudOf(folderId));
     const granted = await Promise.all(chain.map((bound) => this.#grantedBy(bound, subject)));
     return granted.flat().some((permissions) => permissions.has(permission));
   }
@@ -149,11 +157,10 @@ async function isAllowedByRows(
   permission: Permission,
   resource: Resource,
 ): Promise<boolean> {
-  const { kind, id, folderId } = resource;
-  const folder = folderOf(kind, id, folderId);
-  const cloudId = folder === undefined ? undefined : (await readClouds(em, [folder])).get(folder);
-  if (folder !== undefined && cloudId === undefined) return false;
-  const questions = chainOf({ kind, id }, folder, cloudId).map((bound) => ({ bound, subject }));
+  const operatorId = resource.kind === accountKind ? await readOperatorId(em) : undefined;
+  const cloudOf = async (folderId: string) => (await readClouds(em, [folderId])).get(folderId);
+  const chain = await chainFor(permission, resource, operatorId, cloudOf);
+  const questions = chain.map((bound) => ({ bound, subject }));
   const granted = await readGranted(em, questions);
   return [...granted.values()].flat().some((permissions) => permissions.has(permission));
 }
@@ -161,6 +168,21 @@ async function isAllowedByRows(
 /** The folder whose roles count for the resource. */
 function folderOf(kind: ResourceKind, id: string, folderId: string | undefined): string | undefined {
   return kind === 'resource-manager.folder' ? id : folderId;
+}
+
+/** Whose bindings decide; none when the folder is gone, or never was. */
+async function chainFor(
+  permission: Permission,
+  { kind, id, folderId }: Resource,
+  operatorId: string | undefined,
+  cloudOf: (folderId: string) => Promise<string | undefined>,
+): Promise<Bound[]> {
+  const isOperator = kind === accountKind && id === operatorId;
+  const above = isOperator ? chainOf({ kind, id }, undefined, await cloudOf(standardImagesFolderId)) : [];
+  if (isOperator && permission !== seeing(kind)) return above;
+  const folder = folderOf(kind, id, folderId);
+  const cloudId = folder === undefined ? undefined : await cloudOf(folder);
+  return folder !== undefined && cloudId === undefined ? above : [...above, ...chainOf({ kind, id }, folder, cloudId)];
 }
 
 /** Whose bindings count, the resource's own first. */
@@ -175,6 +197,12 @@ function chainOf(own: Bound, folderId: string | undefined, cloudId: string | und
 /** One spelling for each pair: a subject's id may be any text, its type and the kind hold no slash. */
 const keyOf = ({ kind, id }: Bound, { type, id: subjectId }: Subject): string =>
   `${type}/${subjectId.length}/${subjectId}/${kind}/${id}`;
+
+async function readOperatorId(em: EntityManager): Promise<string | undefined> {
+  const where = { id: installationId };
+  const found = await em.findOne(Installation, where, { fields: ['serviceAccountId'], disableIdentityMap: true });
+  return found?.serviceAccountId;
+}
 
 async function readClouds(em: EntityManager, folderIds: string[]): Promise<Map<string, string>> {
   const folders = await em.find(Folder, { id: { $in: folderIds } }, { fields: ['id', 'cloudId'], disableIdentityMap: true });

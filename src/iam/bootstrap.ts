@@ -5,7 +5,7 @@ import { newId } from '../platform/ids.ts';
 import { setBindings } from './access-bindings.ts';
 import { Cloud } from './hierarchy/cloud.entity.ts';
 import { Folder } from './hierarchy/folder.entity.ts';
-import { Installation } from './installation.entity.ts';
+import { Installation, installationId } from './installation.entity.ts';
 import { ServiceAccount } from './service-account.entity.ts';
 import { standardImagesFolderId } from './standard-images.ts';
 
@@ -17,8 +17,6 @@ export interface BootstrapIds {
   folderId: string;
   serviceAccountId: string;
 }
-
-const installationId = 'installation';
 
 /** Call it in a transaction. The first call makes everything; every later one answers the same ids and changes nothing. */
 export async function bootstrap(em: EntityManager): Promise<BootstrapIds> {

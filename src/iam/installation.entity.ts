@@ -2,11 +2,14 @@
 import { defineEntity } from '@mikro-orm/core';
 import { instant, text } from '../db/columns.ts';
 
+/** The row's id. */
+export const installationId = 'installation';
+
 const InstallationSchema = defineEntity({
   name: 'Installation',
   tableName: 'installation',
   properties: {
-    /** Always `installation`. */
+    /** Always `installationId`. */
     id: text().primary(),
     organizationId: text(),
     cloudId: text(),

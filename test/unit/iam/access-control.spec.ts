@@ -1,13 +1,13 @@
 import { expect } from 'chai';
 import { AccessBinding } from '../../../src/iam/access-binding.entity.ts';
-import { setBindings } from '../../../src/iam/access-bindings.ts';
+import { setBindings, updateBindings } from '../../../src/iam/access-bindings.ts';
 import { AccessControl } from '../../../src/iam/access-control.ts';
 import { assertStillGranted, authorize, authorizeIn } from '../../../src/iam/authorize.ts';
 import { bootstrap, type BootstrapIds } from '../../../src/iam/bootstrap.ts';
 import type { Subject } from '../../../src/iam/call.ts';
 import { Cloud } from '../../../src/iam/hierarchy/cloud.entity.ts';
 import { Folder } from '../../../src/iam/hierarchy/folder.entity.ts';
-import type { Permission } from '../../../src/iam/permissions.ts';
+import { type Permission, permissions } from '../../../src/iam/permissions.ts';
 import type { Resource } from '../../../src/iam/resource.ts';
 import { expectRefusal, testCall } from '../../support/call.ts';
 import { iamSchemas } from '../../support/iam-schemas.ts';
@@ -50,6 +50,10 @@ describe('Access control', () => {
     await fork().transactional((em) => setBindings(em, { kind, id }, bindings));
   }
 
+  async function add({ kind, id }: Resource, roleId: string, action: 'ADD' | 'REMOVE' = 'ADD'): Promise<void> {
+    await fork().transactional((em) => updateBindings(em, { kind, id }, [{ action, binding: { roleId, subject: someone } }]));
+  }
+
   /** By what is read anew, by what is remembered, and within a transaction: all three must agree. */
   async function may(permission: Permission, resource: Resource, subject = someone): Promise<boolean> {
     const access = control();
@@ -74,6 +78,36 @@ describe('Access control', () => {
     await bind({ kind: 'compute.image', id: 'fd8other' }, ['admin', someone]);
     await bind({ kind: 'compute.disk', id: image.id }, ['admin', someone]);
     expect(await may('compute.images.get', image)).to.equal(false);
+  });
+
+  it("asks of the operator's account the system cloud, not the folder in which it lies", async () => {
+    const { serviceAccountId: id, folderId, cloudId } = ids;
+    const operator = { kind: 'iam.serviceAccount', id, folderId } as const;
+    const neighbour = { kind: 'iam.serviceAccount', id: 'ajeneighbour', folderId } as const;
+    const system = await fork().findOneOrFail(Cloud, { system: true });
+    const places: Resource[] = [
+      { kind: 'resource-manager.folder', id: folderId },
+      { kind: 'resource-manager.cloud', id: cloudId },
+    ];
+    const deeds = permissions.filter((name) => /^iam\.(serviceAccounts|keys)\./.test(name) && name !== 'iam.serviceAccounts.get');
+    expect(deeds).to.have.length.above(10);
+    for (const place of places) {
+      await add(place, 'admin');
+      for (const permission of deeds) {
+        expect(await may(permission, operator), `${permission} by ${place.kind}`).to.equal(false);
+        expect(await may(permission, neighbour), permission).to.equal(true);
+      }
+      expect(await may('iam.serviceAccounts.get', operator)).to.equal(true);
+      await add(place, 'admin', 'REMOVE');
+    }
+    expect(await may('iam.serviceAccounts.get', operator)).to.equal(false);
+    for (const place of [operator, { kind: 'resource-manager.cloud', id: system.id } as const]) {
+      await add(place, 'admin');
+      for (const permission of [...deeds, 'iam.serviceAccounts.get'] as const) {
+        expect(await may(permission, operator), `${permission} by ${place.id}`).to.equal(true);
+      }
+      await add(place, 'admin', 'REMOVE');
+    }
   });
 
   it('does not let roles on a resource or a folder count above it', async () => {

@@ -15,7 +15,7 @@ import {
 } from '../../../generated/yandex/cloud/iam/v1/service_account_service.ts';
 import type { Operation as OperationMessage } from '../../../generated/yandex/cloud/operation/operation.ts';
 import { query } from '../../../src/db/bound-query.ts';
-import type { AccessRules } from '../../../src/iam/access-control.ts';
+import { AccessControl, type AccessRules } from '../../../src/iam/access-control.ts';
 import { AccessBinding } from '../../../src/iam/access-binding.entity.ts';
 import { setBindings, updateBindings } from '../../../src/iam/access-bindings.ts';
 import { AuthorizedKey } from '../../../src/iam/authorized-key.entity.ts';
@@ -180,6 +180,54 @@ describe('ServiceAccountService and KeyService', () => {
       const expiresAt = new Date(Date.now() + hour);
       await expectRefusal(update({ serviceAccountId: id, name: 'admin', expiresAt }), 'FAILED_PRECONDITION', /cannot expire/);
       await update({ serviceAccountId: id, name: 'admin', description: 'still here' });
+    });
+
+    it('of the first start is out of reach of who administers its folder and its cloud', async () => {
+      const { serviceAccountId: id, folderId, cloudId } = kit.ids;
+      const local = { id: await kit.createAccount('local-admin'), type: 'serviceAccount' };
+      const binding = { roleId: 'admin', subject: local };
+      for (const bound of [
+        { kind: 'resource-manager.folder', id: folderId },
+        { kind: 'resource-manager.cloud', id: cloudId },
+      ] as const) {
+        await kit.fork().transactional((em) => updateBindings(em, bound, [{ action: 'ADD', binding }]));
+      }
+      const access = new AccessControl({ fork: kit.fork });
+      const call = () => kit.call({ subject: local, access });
+      const { key } = await kit.createKey({ serviceAccountId: id });
+      const { token: iamToken } = kit.authority.issue({ id, type: 'serviceAccount' });
+      const deltas = [{ action: 1 as const, accessBinding: binding }];
+      const deeds: Record<string, () => Promise<unknown>> = {
+        createKey: () => kit.createKey({ serviceAccountId: id }, call()),
+        listKeys: () => kit.keys.list({ serviceAccountId: id, format: 0, ...page }, call()),
+        createToken: () => kit.tokens.createForServiceAccount({ serviceAccountId: id }, call()),
+        revoke: () => kit.tokens.revoke({ iamToken }, call()),
+        update: () =>
+          kit.accounts.update(UpdateServiceAccountRequest.fromPartial({ serviceAccountId: id, name: 'mine' }), call()),
+        suspend: () => kit.accounts.suspend(SuspendServiceAccountRequest.fromPartial({ serviceAccountId: id }), call()),
+        reactivate: () => kit.accounts.reactivate({ serviceAccountId: id }, call()),
+        delete: () => kit.accounts.delete({ serviceAccountId: id }, call()),
+        listOperations: () => kit.accounts.listOperations({ serviceAccountId: id, ...page }, call()),
+        listBindings: () => kit.accounts.listAccessBindings({ resourceId: id, ...page }, call()),
+        setBindings: () => kit.accounts.setAccessBindings({ resourceId: id, accessBindings: [binding] }, call()),
+        updateBindings: () => kit.accounts.updateAccessBindings({ resourceId: id, accessBindingDeltas: deltas }, call()),
+      };
+      for (const [name, deed] of Object.entries(deeds)) {
+        await expectRefusal(deed(), 'PERMISSION_DENIED', `Permission denied to service account ${id}`).catch((error: unknown) => {
+          throw new Error(name, { cause: error });
+        });
+      }
+      const keyId = key!.id;
+      const unseen = `Key ${keyId} not found`;
+      await expectRefusal(kit.keys.get({ keyId, format: 0 }, call()), 'NOT_FOUND', unseen);
+      await expectRefusal(kit.keys.delete({ keyId }, call()), 'NOT_FOUND', unseen);
+      await expectRefusal(kit.keys.update(UpdateKeyRequest.fromPartial({ keyId }), call()), 'NOT_FOUND', unseen);
+      expect((await kit.accounts.get({ serviceAccountId: id }, call())).name).to.equal('admin');
+      await kit.authority.verify(iamToken);
+      // To its neighbours he may do it.
+      await kit.createKey({ serviceAccountId: local.id }, call());
+      await deleteKey(keyId);
+      await remove(local.id);
     });
 
     it('works for longer by who may end its suspension alone', async () => {
