@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { type EntityManager, LockMode } from '@mikro-orm/postgresql';
 import { Disk } from '../disks/disk.entity.ts';
 import type { AccessRules } from '../iam/access-control.ts';
+import type { Subject } from '../iam/call.ts';
 import type { BlockDevice } from '../nbd/block-device.ts';
 import { codeNumbers } from '../operations/status.mapper.ts';
 import { DomainError, failedPrecondition, notFound } from '../platform/errors.ts';
@@ -32,6 +33,8 @@ export interface AttachmentsParts extends WriterGenerationsParts {
   turns: Turns;
   bounds?: Partial<WriterBounds>;
   indexBudget?: Partial<IndexBudgetBounds>;
+  /** Exports that one subject may have open here. */
+  maxSessionsPerSubject?: number;
   renewMs?: number;
   recheckMs?: number;
 }
@@ -46,6 +49,8 @@ const leavingPollMs = 100;
 const maxGenerations = 1_024;
 /** Sessions of one process. */
 const maxSessions = 4_096;
+/** Three quarters of the connections that the server takes. */
+const defaultMaxSessionsPerSubject = 384;
 
 interface Opened {
   lease: Lease;
@@ -106,6 +111,7 @@ export class Attachments implements AsyncDisposable {
   async open(access: Access, peer: string, signal: AbortSignal): Promise<BlockDevice> {
     if (this.#leases.size >= maxSessions)
       throw new DomainError('RESOURCE_EXHAUSTED', `more than ${maxSessions} exports are open`);
+    this.#assertRoomFor(access.subject);
     try {
       return await this.#open(access, peer, signal);
     } catch (error) {
@@ -121,6 +127,19 @@ export class Attachments implements AsyncDisposable {
     return access.mode === 'READ_WRITE'
       ? this.#openNextWriter(access, peer, signal)
       : this.#openReader(access, attachable, peer, signal);
+  }
+
+  /** One subject must not take all connections: a public image can be opened by everybody. */
+  #assertRoomFor({ id, type }: Subject): void {
+    const most = this.#parts.maxSessionsPerSubject ?? defaultMaxSessionsPerSubject;
+    let count = 0;
+    for (const { access } of this.#leases.values()) if (access.subject.id === id && access.subject.type === type) count += 1;
+    if (count >= most) {
+      throw new DomainError(
+        'RESOURCE_EXHAUSTED',
+        `${type} ${id} has ${count} exports open, as many as one may have: close some first`,
+      );
+    }
   }
 
   async #openReader(access: Access, attachable: Attachable, peer: string, signal: AbortSignal): Promise<BlockDevice> {

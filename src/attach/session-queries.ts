@@ -109,14 +109,18 @@ export const removeSessionsOfMachine = (em: EntityManager, machineId: string): P
 export const removeExpiredSessions = (em: EntityManager): Promise<unknown> =>
   query(em, `delete from attach_sessions where lease_until < clock_timestamp() - interval '10 minutes'`);
 
-/** What is open, of one resource or of all, newest first. */
-export async function liveSessions(em: EntityManager, resourceId: string | undefined, limit: number): Promise<SessionRow[]> {
+/** What is open, of one resource or of all, by one subject or by all, newest first. */
+export async function liveSessions(
+  em: EntityManager,
+  { resourceId, subjectId }: { resourceId: string | undefined; subjectId?: string },
+  limit: number,
+): Promise<SessionRow[]> {
   const rows = await query<Written<SessionRow>>(
     em,
     `select ${columns} from attach_sessions
-     where lease_until > clock_timestamp() and ($1::text is null or resource_id = $1)
-     order by created_at desc, id limit $2`,
-    [resourceId ?? null, limit],
+     where lease_until > clock_timestamp() and ($1::text is null or resource_id = $1) and ($2::text is null or subject_id = $2)
+     order by created_at desc, id limit $3`,
+    [resourceId ?? null, subjectId ?? null, limit],
   );
   return rows.map(toRow);
 }

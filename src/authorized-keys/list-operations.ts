@@ -8,5 +8,5 @@ export const listKeyOperations: Method<ListKeyOperationsRequest, ListKeyOperatio
   call,
 ) => {
   const { key } = await requireKey(call, keyId, 'iam.keys.listOperations');
-  return listOperations(call.em, 'yandex.cloud.iam.v1.KeyService/ListOperations', key.id, page);
+  return listOperations(call, 'yandex.cloud.iam.v1.KeyService/ListOperations', key.id, page);
 };

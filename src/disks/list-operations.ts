@@ -14,5 +14,5 @@ export const listDiskOperations =
   async ({ diskId, ...page }, call) => {
     const disk = await requireResource(call.em, diskResource, diskId);
     await authorize(call, 'compute.disks.listOperations', resourceOf(diskResource, disk));
-    return listOperations(call.em, 'yandex.cloud.compute.v1.DiskService/ListOperations', disk.id, page);
+    return listOperations(call, 'yandex.cloud.compute.v1.DiskService/ListOperations', disk.id, page);
   };

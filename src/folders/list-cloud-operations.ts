@@ -14,5 +14,5 @@ export const listCloudOperations: Method<ListCloudOperationsRequest, ListCloudOp
 ) => {
   await authorize(call, 'resource-manager.clouds.listOperations', { kind: 'resource-manager.cloud', id: cloudId });
   await requireCloud(call.em, cloudId);
-  return listOperations(call.em, 'yandex.cloud.resourcemanager.v1.CloudService/ListOperations', cloudId, page);
+  return listOperations(call, 'yandex.cloud.resourcemanager.v1.CloudService/ListOperations', cloudId, page);
 };

@@ -14,5 +14,5 @@ export const listFolderOperations: Method<ListFolderOperationsRequest, ListFolde
 ) => {
   await authorize(call, 'resource-manager.folders.listOperations', { kind: 'resource-manager.folder', id: folderId });
   await requireFolder(call.em, folderId);
-  return listOperations(call.em, 'yandex.cloud.resourcemanager.v1.FolderService/ListOperations', folderId, page);
+  return listOperations(call, 'yandex.cloud.resourcemanager.v1.FolderService/ListOperations', folderId, page);
 };

@@ -30,6 +30,9 @@ export const nounOf = (kind: ResourceKind): string => kinds[kind].noun;
 /** The permission that lets somebody see a resource of the kind. */
 export const seeing = (kind: ResourceKind): Permission => `${kinds[kind].permissions}.get`;
 
+/** The permission that lets somebody see who has which role on a resource of the kind. */
+export const seeingBindings = (kind: ResourceKind): Permission => `${kinds[kind].permissions}.listAccessBindings`;
+
 /** Whether the permission is about the resource itself, named by its id; false: about what lies in it, or is made in it. */
 export const isAboutItself = (permission: Permission, kind: ResourceKind): boolean => {
   const [, verb] = permission.split(`${kinds[kind].permissions}.`);

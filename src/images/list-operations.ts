@@ -14,5 +14,5 @@ export const listImageOperations =
   async ({ imageId, ...page }, call) => {
     const image = await requireResource(call.em, imageResource, imageId);
     await authorize(call, 'compute.images.listOperations', resourceOf(imageResource, image));
-    return listOperations(call.em, 'yandex.cloud.compute.v1.ImageService/ListOperations', image.id, page);
+    return listOperations(call, 'yandex.cloud.compute.v1.ImageService/ListOperations', image.id, page);
   };

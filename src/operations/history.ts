@@ -13,6 +13,8 @@ export interface HistoryBounds {
 }
 
 const dayMs = 24 * 60 * 60 * 1000;
+/** However long it ran, an operation can be polled so long after its end. */
+const shownAtLeastMinutes = 60;
 /** Rows in one statement, so that none is long. */
 const batchRows = 1_000;
 
@@ -24,7 +26,13 @@ export async function removeHistory(
 ): Promise<{ operations: number; keys: number }> {
   const { keepOperationsMs = 30 * dayMs, keepKeysMs = defaultKeyWindowMs } = bounds;
   return {
-    operations: await removeOlder(em, 'operations', 'done', keepOperationsMs, signal),
+    operations: await removeOlder(
+      em,
+      'operations',
+      `done and modified_at < now() - interval '${shownAtLeastMinutes} minutes'`,
+      keepOperationsMs,
+      signal,
+    ),
     keys: await removeOlder(em, 'idempotency_keys', 'true', keepKeysMs, signal),
   };
 }

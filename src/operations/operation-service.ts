@@ -4,8 +4,9 @@ import type { Method } from '../iam/call.ts';
 import { notFound } from '../platform/errors.ts';
 import { authorizeOperation } from './authorize-operation.ts';
 import type { Operation } from './operation.entity.ts';
-import { type OperationMessage, toOperationMessage } from './operation.mapper.ts';
+import type { OperationMessage } from './operation.mapper.ts';
 import type { Operations } from './operations.ts';
+import { shownOperation } from './shown-operation.ts';
 
 export interface OperationServiceParts {
   operations: Operations;
@@ -27,7 +28,7 @@ const getOperation =
     const operation = await requireOperation(findOperation, operationId);
     await authorizeOperation(call, 'get', operation);
     if (!operation.done) call.setHeader('x-operation-poll-interval', String(pollIntervalSeconds));
-    return toOperationMessage(operation);
+    return shownOperation(call, operation);
   };
 
 const cancelOperation =

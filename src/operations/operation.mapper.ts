@@ -6,8 +6,8 @@ import { decodeStatus } from './status.mapper.ts';
 
 export type { OperationMessage, ProgressMessage };
 
-/** Metadata is in every copy, typed: clients refuse an operation without it. */
-export function toOperationMessage(operation: Operation): OperationMessage {
+/** Metadata is in every copy, typed: clients refuse an operation without it. `response`: what is shown in place of its own. */
+export function toOperationMessage(operation: Operation, response = operation.response): OperationMessage {
   return {
     id: operation.id,
     description: operation.description,
@@ -16,11 +16,11 @@ export function toOperationMessage(operation: Operation): OperationMessage {
     modifiedAt: operation.modifiedAt,
     done: operation.done,
     metadata: toAny(operation.metadataType, operation.metadata),
-    result: toResult(operation),
+    result: toResult(operation, response),
   };
 }
 
-function toResult({ error, response, responseType }: Operation): OperationMessage['result'] {
+function toResult({ error, responseType }: Operation, response: Operation['response']): OperationMessage['result'] {
   if (error != null) return { $case: 'error', value: decodeStatus(error) };
   if (response != null && responseType != null) return { $case: 'response', value: toAny(responseType, response) };
   return undefined;

@@ -9,6 +9,7 @@ import type { Call, Method } from '../iam/call.ts';
 import type { ResourceKind } from '../iam/resource.ts';
 import { failedPrecondition, TransientError, unauthenticated } from '../platform/errors.ts';
 import { newId } from '../platform/ids.ts';
+import { Turns } from '../platform/turns.ts';
 import { defaultKeyWindowMs, findRepeated, hashRequest, redirectKey, type RepeatableCall, takeKey } from './idempotency.ts';
 import { authorizeOperation } from './authorize-operation.ts';
 import type { JobBell } from './job-bell.ts';
@@ -64,6 +65,8 @@ interface Aftermath {
 }
 
 const waitBoundMs = 30_000;
+/** Of the 20 connections that a process has by default. */
+const transactionsPerSubject = 4;
 
 export interface OperationsParts {
   /** Hears of every commit that let go of data. */
@@ -85,6 +88,8 @@ export class Operations {
   readonly #aftermaths = new WeakMap<EntityManager, Aftermath>();
   /** Calls under way by idempotency key: repeats in this process wait here, not each on a connection of the pool. */
   readonly #turns = new Map<string, Promise<unknown>>();
+  /** Transactions of one subject at once: a burst of its calls waits here, not on the connections that everybody shares. */
+  readonly #places = new Turns(transactionsPerSubject);
 
   constructor(parts: OperationsParts) {
     this.#bell = parts.bell;
@@ -102,19 +107,29 @@ export class Operations {
     const subjectId = call.subject?.id;
     if (subjectId === undefined) throw unauthenticated();
     const repeatable = repeatableCall(call, this.#keyWindowMs);
-    if (repeatable === undefined) return this.#begin(call, subjectId, undefined, work);
+    if (repeatable === undefined) return this.#inItsPlace(call, subjectId, undefined, work);
     const turn = JSON.stringify([subjectId, repeatable.method, repeatable.key]);
     while (this.#turns.has(turn)) {
       await this.#turns.get(turn)!.catch(() => {});
       call.signal.throwIfAborted();
     }
-    const mine = this.#begin(call, subjectId, repeatable, work);
+    const mine = this.#inItsPlace(call, subjectId, repeatable, work);
     this.#turns.set(turn, mine);
     try {
       return await mine;
     } finally {
       this.#turns.delete(turn);
     }
+  }
+
+  async #inItsPlace(
+    call: Call,
+    subjectId: string,
+    repeatable: RepeatableCall | undefined,
+    work: Work,
+  ): Promise<OperationMessage> {
+    using _place = await this.#places.take(subjectId, call.signal);
+    return await this.#begin(call, subjectId, repeatable, work);
   }
 
   /** Work of the service's own, which no call asked for: as `begin`, in the name of `createdBy`. */

@@ -1,12 +1,17 @@
-// Work that takes turns by name: what has one name runs one after another, in the order in which it asked.
+// Work that takes turns by name: of what has one name so many run at once, by default one, in the order in which they asked.
 import { Semaphore } from './semaphore.ts';
 
 export class Turns {
   readonly #queues = new Map<string, { semaphore: Semaphore; users: number }>();
+  readonly #atOnce: number;
 
-  /** Waits until everybody who asked before has disposed of his turn. @throws signal.reason when aborted while waiting. */
+  constructor(atOnce = 1) {
+    this.#atOnce = atOnce;
+  }
+
+  /** Waits until of those who asked before all but so many have disposed of their turns. @throws signal.reason when aborted while waiting. */
   async take(name: string, signal?: AbortSignal): Promise<Disposable> {
-    const queue = this.#queues.get(name) ?? { semaphore: new Semaphore(1), users: 0 };
+    const queue = this.#queues.get(name) ?? { semaphore: new Semaphore(this.#atOnce), users: 0 };
     this.#queues.set(name, queue);
     queue.users += 1;
     const leave = (): void => {

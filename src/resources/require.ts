@@ -49,8 +49,12 @@ export async function lockSource<Entity extends StoredResource>(
   id: string,
   lockMode = LockMode.PESSIMISTIC_READ,
 ): Promise<Entity> {
+  // Asked before the lock: who may not see it neither waits for others nor makes them wait.
+  const seen = await em.findOne(type.entity, { id } as FilterQuery<NoInfer<Entity>>, { disableIdentityMap: true });
+  if (seen === null) throw notFound(type.noun, id);
+  await authorizeIn(em, call, `${type.permissions}.use`, resourceOf(type, seen));
   const source = await find(em, type, id, lockMode);
-  await authorizeIn(em, call, `${type.permissions}.use`, resourceOf(type, source));
+  if (source.folderId !== seen.folderId) await authorizeIn(em, call, `${type.permissions}.use`, resourceOf(type, source));
   assertReady(type.noun, source);
   return source;
 }

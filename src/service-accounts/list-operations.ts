@@ -13,5 +13,5 @@ export const listServiceAccountOperations: Method<
 > = async ({ serviceAccountId, ...page }, call) => {
   const account = await requireAccount(call.em, serviceAccountId);
   await authorize(call, 'iam.serviceAccounts.listOperations', resourceOf(account));
-  return listOperations(call.em, 'yandex.cloud.iam.v1.ServiceAccountService/ListOperations', account.id, page);
+  return listOperations(call, 'yandex.cloud.iam.v1.ServiceAccountService/ListOperations', account.id, page);
 };

@@ -14,5 +14,5 @@ export const listSnapshotOperations =
   async ({ snapshotId, ...page }, call) => {
     const snapshot = await requireResource(call.em, snapshotResource, snapshotId);
     await authorize(call, 'compute.snapshots.listOperations', resourceOf(snapshotResource, snapshot));
-    return listOperations(call.em, 'yandex.cloud.compute.v1.SnapshotService/ListOperations', snapshot.id, page);
+    return listOperations(call, 'yandex.cloud.compute.v1.SnapshotService/ListOperations', snapshot.id, page);
   };

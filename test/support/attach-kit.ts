@@ -28,7 +28,7 @@ import { everybodyMay } from './call.ts';
 
 const MiB = 1024 * 1024;
 
-export interface MachineOptions extends Pick<AttachmentsParts, 'bounds' | 'indexBudget'> {
+export interface MachineOptions extends Pick<AttachmentsParts, 'bounds' | 'indexBudget' | 'maxSessionsPerSubject'> {
   targets?: CaptureTargets;
   /** False: nothing is settled or committed but by an opening. */
   settles?: boolean;
@@ -112,6 +112,7 @@ export class AttachKit implements AsyncDisposable {
         onSealed: () => settlement?.soon(),
         ...(bounds === undefined ? {} : { bounds }),
         ...(indexBudget === undefined ? {} : { indexBudget }),
+        ...(options.maxSessionsPerSubject === undefined ? {} : { maxSessionsPerSubject: options.maxSessionsPerSubject }),
         renewMs: 100,
         recheckMs: 100,
       }),

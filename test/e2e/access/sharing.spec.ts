@@ -6,6 +6,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type ServiceError, status } from '@grpc/grpc-js';
 import { expect } from 'chai';
+import { Client } from 'pg';
 import type { Image } from '../../../generated/yandex/cloud/compute/v1/image.ts';
 import { UpdateImageRequest } from '../../../generated/yandex/cloud/compute/v1/image_service.ts';
 import type { Status } from '../../../generated/google/rpc/status.ts';
@@ -228,6 +229,27 @@ describe('Sharing', function () {
     });
   }
 
+  it('shows sessions to those who have them, and to who may see what is done with the resource', async () => {
+    const sessions = async (client: ObrazClient, resourceId = '') => {
+      const { attachments, metadata } = client;
+      return (await unary(attachments, attachments.listSessions, { resourceId }, metadata)).sessions.map(
+        ({ subjectId }) => subjectId,
+      );
+    };
+    using _owners = await openForReading(owner.client, image.id);
+    using _strangers = await openForReading(stranger.client, image.id);
+    expect(await sessions(owner.client, image.id)).to.have.members([owner.subject.id, stranger.subject.id]);
+    expect(await sessions(stranger.client, image.id)).to.deep.equal([stranger.subject.id]);
+    expect(await sessions(stranger.client)).to.deep.equal([stranger.subject.id]);
+  });
+
+  it('neither waits for what may not be seen nor holds it up', async () => {
+    const disk = await owner.client.disk();
+    await using holding = await heldRow(`select id from disks where id = '${disk.id}' for update`);
+    await refused(stranger.client.createImage({ source: { $case: 'diskId', value: disk.id } }), 'NOT_FOUND');
+    expect(holding.isHeld).to.equal(true);
+  });
+
   it('ends what is open over NBD within seconds when the role is taken away, and every other use at once', async () => {
     const { client } = stranger;
     await accounts.bind('image', hidden.id, 'compute.images.user', stranger.subject);
@@ -283,6 +305,23 @@ describe('Sharing', function () {
       await accounts.bind('folder', stranger.client.folderId, 'compute.admin', stranger.subject);
     }
   });
+
+  /** A row that a transaction of somebody's holds. */
+  async function heldRow(sql: string): Promise<AsyncDisposable & { isHeld: boolean }> {
+    const client = new Client({ connectionString: database.url });
+    await client.connect();
+    await client.query('begin');
+    await client.query(sql);
+    const held = {
+      isHeld: true,
+      async [Symbol.asyncDispose]() {
+        held.isHeld = false;
+        await client.query('rollback');
+        await client.end();
+      },
+    };
+    return held;
+  }
 
   async function openForReading(client: ObrazClient, id: string): Promise<NbdClient> {
     const { ticket } = await client.createTicket(id, { readOnly: true });

@@ -16,6 +16,7 @@ import { AttachKit, refusal } from '../../support/attach-kit.ts';
 import { eventually } from '../../support/attached-disk.ts';
 import { FailingSyncs } from '../../support/failing-syncs.ts';
 import { randomFrom, testSeed } from '../../support/sample.ts';
+import { expectRefusal } from '../../support/call.ts';
 
 const MiB = 1024 * 1024;
 
@@ -279,6 +280,20 @@ describe(`attachments (OBRAZ_TEST_SEED=${testSeed})`, function () {
     );
     await eventually('memory came back', () => here.attachments.indexBudget.usedBytes === 0);
     await using _opened = await here.open(diskId);
+  });
+
+  it('leaves room to others, however much one subject opens', async () => {
+    await using here = await machine('crowded', { maxSessionsPerSubject: 2 });
+    const open = async (subjectId = kit.subjectId) => {
+      const subject = { id: subjectId, type: 'serviceAccount' };
+      const access = { subject, tokenId: undefined, resourceId: await newDisk(), mode: 'READ_WRITE' } as const;
+      return here.attachments.open(access, 'a test', signal);
+    };
+    await using _first = await open();
+    const second = await open();
+    await expectRefusal(open(), 'RESOURCE_EXHAUSTED', /has 2 exports open/);
+    await second[Symbol.asyncDispose]();
+    await using _third = await open();
   });
 
   it('ends a session whose lease is gone, and commits what it had answered', async () => {

@@ -94,8 +94,8 @@ describe('leases and generations', () => {
   it('lets readers in by any number, beside a writer too', async () => {
     await open();
     for (let index = 0; index < 3; index += 1) await open({ mode: 'READ_ONLY' });
-    expect(await liveSessions(fork(), diskId, 10)).to.have.length(4);
-    expect(await liveSessions(fork(), diskId, 2)).to.have.length(2);
+    expect(await liveSessions(fork(), { resourceId: diskId }, 10)).to.have.length(4);
+    expect(await liveSessions(fork(), { resourceId: diskId }, 2)).to.have.length(2);
   });
 
   it('lets the next writer in when the lease of the first has ended, and the first never again', async () => {

@@ -1,10 +1,14 @@
 import { expect } from 'chai';
+import { AccessBindingAction, AccessBindingsOperationResult } from '../../../generated/yandex/cloud/access/access.ts';
+import type { AccessRules } from '../../../src/iam/access-control.ts';
+import type { Call } from '../../../src/iam/call.ts';
 import { removeHistory } from '../../../src/operations/history.ts';
 import type { JobHandler } from '../../../src/operations/job-handler.ts';
 import { listOperations } from '../../../src/operations/list-operations.ts';
 import type { ProgressMessage } from '../../../src/operations/operation.mapper.ts';
 import { operationMethods } from '../../../src/operations/operation-service.ts';
 import { Operation } from '../../../src/operations/operation.entity.ts';
+import { pack } from '../../../src/operations/pack.ts';
 import { progressMethods } from '../../../src/operations/progress-service.ts';
 import { DomainError } from '../../../src/platform/errors.ts';
 import { expectRefusal } from '../../support/call.ts';
@@ -129,6 +133,18 @@ describe('The services of operations', () => {
       await watch({ operationId: id }, kit.call())[Symbol.asyncIterator]().next();
     });
 
+    it('Watch leaves places to others, however many one subject wants', async () => {
+      const operationId = await kit.begin({ kind: 'test', payload: {} });
+      const { watch } = progressMethods({ findOperation, maxWatchers: 4 });
+      const begin = (call = kit.call()) => watch({ operationId }, call)[Symbol.asyncIterator]();
+      const own = [begin(), begin(), begin()];
+      for (const stream of own) await stream.next();
+      await expectRefusal(begin().next(), 'RESOURCE_EXHAUSTED', /^You are watching 3 operations/);
+      await begin(kit.call({ subject: { id: 'ajeanother', type: 'serviceAccount' } })).next();
+      for (const stream of own) await stream.return!();
+      await begin().next();
+    });
+
     it('Watch answers NOT_FOUND for an unknown id and UNAUTHENTICATED for nobody, before anything else', async () => {
       const { watch } = progressMethods({ findOperation });
       await expectRefusal(watch({ operationId: 'fd8none' }, kit.call())[Symbol.asyncIterator]().next(), 'NOT_FOUND');
@@ -150,7 +166,7 @@ describe('The services of operations', () => {
       const seen: string[] = [];
       let pageToken = '';
       do {
-        const page = await listOperations(kit.fork(), method, 'fd8x', { pageSize: 3n, pageToken });
+        const page = await listOperations(kit.call(), method, 'fd8x', { pageSize: 3n, pageToken });
         expect(page.operations.length).to.be.within(1, 3);
         seen.push(...page.operations.map(({ id }) => id));
         pageToken = page.nextPageToken;
@@ -163,10 +179,33 @@ describe('The services of operations', () => {
       expect(new Set(seen)).to.deep.equal(new Set(ids));
     });
 
+    it('shows what a change of bindings gave to whom to who made it, and to who may see the bindings', async () => {
+      const binding = { roleId: 'viewer', subject: { id: 'ajesecret', type: 'serviceAccount' } };
+      const effectiveDeltas = [{ action: AccessBindingAction.ADD, accessBinding: binding }];
+      const response = pack(AccessBindingsOperationResult, { effectiveDeltas });
+      const { id } = await kit.operations.begin(kit.call(), () => newOperation({ resourceId: 'fd8x', response }));
+      const deltasFor = async (call: Call): Promise<number> => {
+        const { operations } = await listOperations(call, method, 'fd8x', { pageSize: 10, pageToken: '' });
+        const got = await operationMethods({ operations: kit.operations, findOperation }).get({ operationId: id }, call);
+        const counts = [...operations, got].map(({ result }) => {
+          if (result?.$case !== 'response') throw new Error('no response');
+          expect(result.value.typeUrl).to.equal(response.typeUrl);
+          return AccessBindingsOperationResult.decode(result.value.value).effectiveDeltas.length;
+        });
+        expect(new Set(counts).size).to.equal(1);
+        return counts[0]!;
+      };
+      const auditor = { id: 'ajeauditor', type: 'serviceAccount' };
+      const access: AccessRules = { isAllowed: (_, permission) => !permission.endsWith('AccessBindings'), forget() {} };
+      expect(await deltasFor(kit.call({ access }))).to.equal(1);
+      expect(await deltasFor(kit.call({ subject: auditor }))).to.equal(1);
+      expect(await deltasFor(kit.call({ subject: auditor, access }))).to.equal(0);
+    });
+
     it('refuses the token of another resource', async () => {
       for (let n = 0; n < 2; n += 1) await kit.begin({ kind: 'test', payload: {} }, { resourceId: 'fd8x' });
-      const { nextPageToken } = await listOperations(kit.fork(), method, 'fd8x', { pageSize: 1, pageToken: '' });
-      const other = listOperations(kit.fork(), method, 'fd8y', { pageSize: 1, pageToken: nextPageToken });
+      const { nextPageToken } = await listOperations(kit.call(), method, 'fd8x', { pageSize: 1, pageToken: '' });
+      const other = listOperations(kit.call(), method, 'fd8y', { pageSize: 1, pageToken: nextPageToken });
       await expectRefusal(other, 'INVALID_ARGUMENT', /page_token/);
     });
   });
@@ -178,11 +217,16 @@ describe('The services of operations', () => {
       const oldDone = (await begin('old')).id;
       const recent = (await begin('recent')).id;
       const oldRunning = await kit.begin({ kind: 'test', payload: {} });
-      await kit.sql(`update operations set created_at = now() - interval '31 days' where id <> $1`, [recent]);
+      const longRunning = (await begin('ended just now')).id;
+      await kit.sql(
+        `update operations set created_at = now() - interval '31 days', modified_at = now() - interval '1 day' where id <> $1`,
+        [recent],
+      );
+      await kit.sql(`update operations set modified_at = now() - interval '59 minutes' where id = $1`, [longRunning]);
       await kit.sql(`update idempotency_keys set created_at = now() - interval '25 hours' where operation_id = $1`, [oldDone]);
       expect(await removeHistory(kit.fork())).to.deep.equal({ operations: 1, keys: 1 });
       const left = await kit.fork().findAll(Operation);
-      expect(new Set(left.map(({ id }) => id))).to.deep.equal(new Set([recent, oldRunning]));
+      expect(new Set(left.map(({ id }) => id))).to.deep.equal(new Set([recent, oldRunning, longRunning]));
       expect(await removeHistory(kit.fork())).to.deep.equal({ operations: 0, keys: 0 });
     });
 
@@ -193,8 +237,8 @@ describe('The services of operations', () => {
            metadata_type, metadata, done, error, response_type, response, cancellable, cancel_requested_at, bytes_done, bytes_total,
            bytes_per_second, phase)
          select o.id || n, folder_id, resource_id, resource_kind, description, created_at - interval '2 seconds', created_by,
-         modified_at, metadata_type, metadata, done, error, response_type, response, cancellable, cancel_requested_at, bytes_done,
-         bytes_total, bytes_per_second, phase from operations o, generate_series(1, 2500) n`,
+         modified_at - interval '2 hours', metadata_type, metadata, done, error, response_type, response, cancellable, cancel_requested_at,
+         bytes_done, bytes_total, bytes_per_second, phase from operations o, generate_series(1, 2500) n`,
       );
       expect(await removeHistory(kit.fork(), { keepOperationsMs: 1_500 })).to.include({ operations: 2500 });
       const left = await eventually(() => kit.fork().findAll(Operation));

@@ -163,9 +163,9 @@ describe('scrub on schedule', () => {
       { key: keys[2], reason: 'block 0 does not match its hash', holders: [] },
     ]);
     await sql(
-      `insert into operations (id, folder_id, resource_id, description, created_at, created_by, modified_at, metadata_type, metadata, done,
+      `insert into operations (id, folder_id, resource_id, resource_kind, description, created_at, created_by, modified_at, metadata_type, metadata, done,
          cancellable, bytes_done, bytes_total, bytes_per_second, phase)
-       values ('op', 'f', 'r', 'Create image', now(), 's', now(), '', '', false, false, 0, 0, 0, 'running')`,
+       values ('op', 'f', 'r', 'compute.image', 'Create image', now(), 's', now(), '', '', false, false, 0, 0, 0, 'running')`,
     );
     await sql(
       `insert into jobs (operation_id, kind, payload, pinned_roots, run_at, lease_until) values ('op', 'test', '{}', $1, now(), null)`,
