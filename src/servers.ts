@@ -131,7 +131,7 @@ function services(server: ServerParts, parts: ServiceParts): Service[] {
     implement(OperationServiceService, operationMethods({ operations, findOperation }), parts),
     implement(ProgressServiceService, progressMethods({ findOperation }), parts),
     implement(AttachServiceService, attachMethods({ authority, uris: server.exportUris }), parts),
-    implement(IamTokenServiceService, iamTokenMethods({ authority, external: server.external }), parts),
+    implement(IamTokenServiceService, iamTokenMethods({ authority, external: server.external, limits: parts.limits }), parts),
     implement(ApiEndpointServiceService, apiEndpointMethods({ publicAddress: config.publicAddress }), parts),
     implement(FolderServiceService, folderMethods({ operations }), parts),
     implement(CloudServiceService, cloudMethods({ operations }), parts),
@@ -159,7 +159,7 @@ export async function startServers(server: ServerParts): Promise<Servers> {
   const parts: ServiceParts = {
     authenticate(token, { peer }) {
       const known = token === undefined ? undefined : authenticator.remembered(token);
-      return known ?? limits.attempt(peer, async () => authenticator.verify(required(token)));
+      return known ?? limits.attempt(peer, async () => authenticator.verify(required(token)), token);
     },
     forkEm: server.fork,
     access: server.access,

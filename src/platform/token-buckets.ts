@@ -53,10 +53,23 @@ export class TokenBuckets {
     return 0;
   }
 
-  /** Gives a token back that was taken for nothing. */
-  giveBack(key: string): void {
-    const bucket = this.#current.get(key) ?? this.#previous.get(key);
-    if (bucket !== undefined) bucket.fullAt -= this.#intervalMs;
+  /** How long it takes until there is a token, in ms; 0 when there is one. Takes none. */
+  waitMs(key: string): number {
+    if (this.#intervalMs === 0) return 0;
+    const now = this.#now();
+    const missingMs = Math.max(this.#bucketOf(key, now).fullAt, now) + this.#intervalMs - this.#fillMs - now;
+    return missingMs > 1e-6 ? missingMs : 0;
+  }
+
+  /**
+   * Takes a token though there may be none: what is known only afterwards. The bucket then owes it, so that the rate holds all the same.
+   * (What is owed for longer than an empty bucket takes to fill is forgotten with a key that is not seen meanwhile.)
+   */
+  charge(key: string): void {
+    if (this.#intervalMs === 0) return;
+    const now = this.#now();
+    const bucket = this.#bucketOf(key, now);
+    bucket.fullAt = Math.max(bucket.fullAt, now) + this.#intervalMs;
   }
 
   #bucketOf(key: string, now: number): Bucket {

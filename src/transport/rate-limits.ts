@@ -17,6 +17,12 @@ export interface Rates {
 const burstSeconds = 5;
 /** Each change leaves rows for as long as history is kept; a large plan of Terraform's is one burst. */
 const changeBurstSeconds = 60;
+/**
+ * Tokens and proofs of one address that are looked at at once. They cannot count as failed before they have, so that many honest ones may
+ * come in a moment; no more than so many can fail beyond the limit, which then owes them.
+ */
+const maxLooks = 1_000;
+const looksRetryMs = 1_000;
 /** Memory for one limit is a few MB at most. */
 const maxCallers = 20_000;
 
@@ -26,6 +32,9 @@ export class RateLimits {
   readonly #changes: TokenBuckets;
   readonly #addresses: TokenBuckets;
   readonly #failures: TokenBuckets;
+  /** How many are looked at, by address; and those that more than one call waits for, by address and token. */
+  readonly #looking = new Map<string, number>();
+  readonly #looks = new Map<string, Promise<unknown>>();
   /** Of IPv6 addresses. */
   readonly #networks = new Map<string, string>();
   readonly #refused: Record<'subject' | 'change' | 'address' | 'authentication', CounterSeries>;
@@ -83,35 +92,58 @@ export class RateLimits {
 
   /** Of that subject, or of a peer that proves who it is in the call, one that changes something. @throws DomainError RESOURCE_EXHAUSTED. */
   admitChange(id: string | undefined, peer: string): void {
-    const waitMs = this.#changes.take(id ?? this.#networkOf(peer));
+    // Ids may be what the operator's identity provider likes: addresses, too.
+    const waitMs = this.#changes.take(id === undefined ? `a ${this.#networkOf(peer)}` : `s ${id}`);
     if (waitMs === 0) return;
     this.#refused.change.inc();
     const who = id === undefined ? 'from your address' : `of ${id}`;
     throw rateLimited(`Too many changes ${who}: at most ${this.#rates.subjectChangesPerSecond} per second`, waitMs);
   }
 
+  /** A call in which `id` has proved who it is, before anything comes of that. @throws DomainError RESOURCE_EXHAUSTED. */
+  admitProven(id: string): void {
+    this.admitSubject(id);
+    this.admitChange(id, '');
+  }
+
   /**
    * Looks at a token or a proof for the first time. One that is not good counts; while too many were not, none is looked at, good or not,
-   * so that guessing costs us nothing. Tokens that were found good before do not come here.
+   * so that guessing costs us nothing. Tokens that were found good before do not come here. Calls with the same `token` at the same time
+   * share one look.
    * @throws what `check` throws; DomainError RESOURCE_EXHAUSTED.
    */
-  async attempt<Answer>(peer: string, check: () => Promise<Answer>): Promise<Answer> {
+  attempt<Answer>(peer: string, check: () => Promise<Answer>, token?: string): Promise<Answer> {
     const network = this.#networkOf(peer);
-    // Taken beforehand: those that are under way count too.
-    const waitMs = this.#failures.take(network);
-    if (waitMs > 0) {
+    if (token === undefined) return this.#look(network, check);
+    const key = `${network} ${token}`;
+    const shared = this.#looks.get(key) as Promise<Answer> | undefined;
+    if (shared !== undefined) return shared;
+    const look = this.#look(network, check).finally(() => this.#looks.delete(key));
+    this.#looks.set(key, look);
+    return look;
+  }
+
+  async #look<Answer>(network: string, check: () => Promise<Answer>): Promise<Answer> {
+    const most = this.#rates.failedAuthenticationsPerMinute;
+    if (most === 0) return check();
+    const looking = this.#looking.get(network) ?? 0;
+    const waitMs = this.#failures.waitMs(network);
+    if (waitMs > 0 || looking >= maxLooks) {
       this.#refused.authentication.inc();
-      const most = this.#rates.failedAuthenticationsPerMinute;
-      throw rateLimited(`Too many failed authentications from your address: at most ${most} per minute`, waitMs);
+      throw waitMs > 0
+        ? rateLimited(`Too many failed authentications from your address: at most ${most} per minute`, waitMs)
+        : rateLimited(`Too many authentications at once from your address: at most ${maxLooks}`, looksRetryMs);
     }
-    let failed = false;
+    this.#looking.set(network, looking + 1);
     try {
       return await check();
     } catch (error) {
-      failed = error instanceof DomainError && error.code === 'UNAUTHENTICATED';
+      if (error instanceof DomainError && error.code === 'UNAUTHENTICATED') this.#failures.charge(network);
       throw error;
     } finally {
-      if (!failed) this.#failures.giveBack(network);
+      const others = this.#looking.get(network)! - 1;
+      if (others > 0) this.#looking.set(network, others);
+      else this.#looking.delete(network);
     }
   }
 }

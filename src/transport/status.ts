@@ -3,6 +3,7 @@
 // are larger: so message and details are cut to fit.
 import { Metadata } from '@grpc/grpc-js';
 import { Status } from '../../generated/google/rpc/status.ts';
+import { isTransientDatabaseError } from '../db/database-error.ts';
 import { codeNumbers, toStatus } from '../operations/status.mapper.ts';
 import { type Code, DomainError, type ErrorDetail, TransientError } from '../platform/errors.ts';
 
@@ -33,6 +34,9 @@ const ourFault: ReadonlySet<Code> = new Set(['INTERNAL', 'DATA_LOSS']);
 export function judge(error: unknown, requestId: string): Verdict {
   if (error instanceof DomainError) return { error, isBug: ourFault.has(error.code) };
   if (error instanceof TransientError) return { error: new DomainError('UNAVAILABLE', error.message), isBug: false };
+  // Reads do not go through what makes a TransientError of it.
+  if (isTransientDatabaseError(error))
+    return { error: new DomainError('UNAVAILABLE', 'The database did not answer; try again'), isBug: false };
   return { error: new DomainError('INTERNAL', `Internal error, request id ${requestId}`), isBug: true };
 }
 

@@ -9,7 +9,7 @@ import { verifyServiceAccountJwt } from './service-account-jwt.ts';
  * Yandex account's: so clients that know those sign in unchanged. Open to everybody: the proof is in the request.
  */
 export const createIamToken =
-  ({ authority, external, now = Date.now }: IamTokenParts): Method<CreateIamTokenRequest, CreateIamTokenResponse> =>
+  ({ authority, external, limits, now = Date.now }: IamTokenParts): Method<CreateIamTokenRequest, CreateIamTokenResponse> =>
   async ({ identity }, call) => {
     if (identity === undefined || identity.value === '') {
       throw invalidArgument('identity', 'exactly one of yandex_passport_oauth_token and jwt must be given');
@@ -17,6 +17,7 @@ export const createIamToken =
     if (identity.$case === 'yandexPassportOauthToken' && external !== undefined) {
       const { subject, expiresAtMs } = await external.check(identity.value);
       call.audit?.identify(subject);
+      limits?.admitProven(subject.id);
       const { token: iamToken, expiresAt } = authority.issue(subject, Math.max(0, expiresAtMs - now()));
       return { iamToken, expiresAt };
     }
@@ -28,6 +29,7 @@ export const createIamToken =
     }
     const subject = await verifyServiceAccountJwt(call.em, identity.value);
     call.audit?.identify(subject);
+    limits?.admitProven(subject.id);
     const { token: iamToken, expiresAt } = authority.issue(subject);
     return { iamToken, expiresAt };
   };

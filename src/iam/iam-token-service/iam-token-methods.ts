@@ -9,6 +9,8 @@ export interface IamTokenParts {
   authority: TokenAuthority;
   /** Where there is an identity provider. */
   external?: ExternalTokens | undefined;
+  /** Asked by methods that are open, once they know who calls. @throws DomainError RESOURCE_EXHAUSTED. */
+  limits?: { admitProven(subjectId: string): void } | undefined;
   /** Milliseconds since 1970; for tests. */
   now?: () => number;
 }

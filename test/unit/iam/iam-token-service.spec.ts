@@ -8,6 +8,8 @@ import { RevokedTokenSchema } from '../../../src/iam/revoked-token.entity.ts';
 import { ServerSecretSchema } from '../../../src/iam/server-secret.entity.ts';
 import { ServiceAccount, ServiceAccountSchema } from '../../../src/iam/service-account.entity.ts';
 import { TokenAuthority } from '../../../src/iam/tokens.ts';
+import { Metrics } from '../../../src/platform/metrics.ts';
+import { RateLimits } from '../../../src/transport/rate-limits.ts';
 import { expectRefusal, testCall } from '../../support/call.ts';
 import { testOrm, type TestOrm } from '../../support/test-orm.ts';
 
@@ -70,6 +72,20 @@ describe('IamTokenService', () => {
       expect(await authority.verify(iamToken)).to.deep.equal(account);
       expect(expiresAt!.getTime()).to.be.within(Date.now() + 11.9 * 3600_000, Date.now() + 12 * 3600_000);
     }
+  });
+
+  it('asks the limits of whoever has proved who it is, and gives no token over them', async () => {
+    const metrics = new Metrics();
+    const off = { subjectChangesPerSecond: 0, addressCallsPerSecond: 0, failedAuthenticationsPerMinute: 0 };
+    const limits = new RateLimits({ ...off, subjectCallsPerSecond: 0.4 }, metrics, () => 1e6);
+    const limited = iamTokenMethods({ authority, limits });
+    const sign = async (): Promise<unknown> =>
+      limited.create({ identity: { $case: 'jwt', value: await makeJwt() } }, call(undefined));
+    await sign();
+    await sign();
+    await expectRefusal(sign(), 'RESOURCE_EXHAUSTED', /^Too many calls of ajeaccount/);
+    expect(() => limits.admitSubject(account.id)).to.throw('Too many calls');
+    limits.admitSubject(other.id);
   });
 
   it('bears clocks that differ by less than a minute', async () => {

@@ -13,9 +13,17 @@ describe('Token buckets', () => {
     now = 100;
     expect(buckets.take('a')).to.equal(0);
     expect(buckets.take('a')).to.be.closeTo(100, 1e-6);
-    buckets.giveBack('a');
-    expect(buckets.take('a')).to.equal(0);
     expect(buckets.take('b')).to.equal(0);
+  });
+
+  it('tell whether there is a token without taking it, and owe what is charged beyond that', () => {
+    let now = 0;
+    const buckets = new TokenBuckets({ perSecond: 10, burst: 3, maxKeys: 10, now: () => now });
+    expect([1, 2, 3, 4].map(() => buckets.waitMs('a'))).to.deep.equal([0, 0, 0, 0]);
+    for (let time = 0; time < 5; time += 1) buckets.charge('a');
+    expect([buckets.waitMs('a'), buckets.take('a')]).to.deep.equal([300, 300]);
+    now = 300;
+    expect([buckets.waitMs('a'), buckets.take('a'), buckets.waitMs('a')]).to.deep.equal([0, 0, 100]);
   });
 
   it('let no more through than rate and burst allow, whatever the times', () => {
@@ -47,7 +55,8 @@ describe('Token buckets', () => {
 
   it('are not there when the rate is 0', () => {
     const buckets = new TokenBuckets({ perSecond: 0, burst: 1, maxKeys: 1 });
-    expect([1, 2, 3].map(() => buckets.take('a'))).to.deep.equal([0, 0, 0]);
+    buckets.charge('a');
+    expect([1, 2, 3].map(() => buckets.take('a') + buckets.waitMs('a'))).to.deep.equal([0, 0, 0]);
   });
 });
 

@@ -5,7 +5,7 @@ import { service as healthDefinition } from 'grpc-health-check';
 import { ErrorInfo, RetryInfo } from '../../../generated/google/rpc/error_details.ts';
 import { Image } from '../../../generated/yandex/cloud/compute/v1/image.ts';
 import { GetImageRequest } from '../../../generated/yandex/cloud/compute/v1/image_service.ts';
-import { unauthenticated } from '../../../src/platform/errors.ts';
+import { type DomainError, unauthenticated } from '../../../src/platform/errors.ts';
 import { Metrics } from '../../../src/platform/metrics.ts';
 import { RateLimits, type Rates } from '../../../src/transport/rate-limits.ts';
 import { withStandardServices } from '../../../src/transport/standard-services.ts';
@@ -132,6 +132,48 @@ describe('Rate limits', () => {
     expect(await codesOf(1, get)).to.deep.equal([codes.RESOURCE_EXHAUSTED]);
     now += 20_000;
     expect(await codesOf(5, get)).to.deep.equal([0, 0, 0, 0, 0]);
+  });
+
+  it('let many honest first calls of a moment in, and look once at a token that comes many times', async () => {
+    const limiting = limits({ failedAuthenticationsPerMinute: 3 });
+    const gate = Promise.withResolvers<void>();
+    let looked = 0;
+    const look = (token: string | undefined, isGood: boolean): Promise<string> =>
+      limiting
+        .attempt(
+          '192.0.2.1:1',
+          async () => {
+            looked += 1;
+            await gate.promise;
+            if (!isGood) throw unauthenticated();
+            return 'good';
+          },
+          token,
+        )
+        .catch((error: DomainError) => error.code);
+    const honest = Array.from({ length: 500 }, (_, index) => look(`t${index}`, true));
+    const same = Array.from({ length: 500 }, () => look('the same', true));
+    const bad = Array.from({ length: 10 }, (_, index) => look(`bad${index}`, false));
+    const most = Array.from({ length: 500 }, () => look(undefined, true));
+    gate.resolve();
+    expect(new Set(await Promise.all([...honest, ...same]))).to.deep.equal(new Set(['good']));
+    expect(new Set(await Promise.all(bad))).to.deep.equal(new Set(['UNAUTHENTICATED']));
+    // So many at once, and no more: what is under way may fail.
+    const outcomes = await Promise.all(most);
+    expect(looked).to.equal(1_000);
+    expect(outcomes.filter((outcome) => outcome === 'RESOURCE_EXHAUSTED')).to.have.length(11);
+    // Ten have failed where three may: the other seven are owed.
+    now += 7 * 20_000;
+    expect(await look('late', true)).to.equal('RESOURCE_EXHAUSTED');
+    now += 20_000;
+    expect(await look('late', true)).to.equal('good');
+  });
+
+  it('hold a subject and an address apart that have one name', () => {
+    const limiting = limits({ subjectChangesPerSecond: 1 });
+    for (let index = 0; index < 60; index += 1) limiting.admitChange('192.0.2.1', '198.51.100.7:1');
+    expect(() => limiting.admitChange('192.0.2.1', '198.51.100.7:1')).to.throw('Too many changes of 192.0.2.1');
+    limiting.admitChange(undefined, '192.0.2.1:1');
   });
 
   it('count the proofs of an open method, and only those that prove nothing', async () => {

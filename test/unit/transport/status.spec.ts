@@ -31,6 +31,18 @@ describe('The verdict on an error', () => {
     expect([error.code, error.message, isBug]).to.deep.equal(['UNAVAILABLE', 'the database is away', false]);
   });
 
+  it('is UNAVAILABLE, and no bug, for a database that is away or busy', () => {
+    for (const thrown of [
+      new Error('timeout exceeded when trying to connect'),
+      Object.assign(new Error('terminating connection'), { code: '57P01' }),
+    ]) {
+      const { error, isBug } = judge(thrown, 'r');
+      const text = 'The database did not answer; try again';
+      expect([error.code, error.message, isBug]).to.deep.equal(['UNAVAILABLE', text, false]);
+    }
+    expect(judge(Object.assign(new Error('relation is missing'), { code: '42P01' }), 'r')).to.deep.include({ isBug: true });
+  });
+
   for (const thrown of [new TypeError('secret'), 'secret', undefined, { code: 5, details: 'secret' }]) {
     it(`is INTERNAL without its text for anything else: ${inspect(thrown).slice(0, 30)}`, () => {
       const { error, isBug } = judge(thrown, 'request-1');
