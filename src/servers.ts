@@ -111,7 +111,7 @@ const byId = <Entity extends { id: string }>(load: (ids: string[]) => Promise<En
 /** Rows for reading only: nobody tracks their changes. */
 const untracked = { disableIdentityMap: true } as const;
 
-function services(server: ServerParts, parts: ServiceParts): Service[] {
+function services(server: ServerParts, parts: ServiceParts, authenticator: Authenticator): Service[] {
   const { config, fork, authority, operations, urlPolicy, contents, storage, maintenance } = server;
   const { layers } = storage;
   const findOperation = byId((ids) => fork().find(Operation, { id: { $in: ids } }, untracked));
@@ -130,7 +130,7 @@ function services(server: ServerParts, parts: ServiceParts): Service[] {
     implement(ZoneServiceService, zoneMethods(), parts),
     implement(OperationServiceService, operationMethods({ operations, findOperation }), parts),
     implement(ProgressServiceService, progressMethods({ findOperation }), parts),
-    implement(AttachServiceService, attachMethods({ authority, uris: server.exportUris }), parts),
+    implement(AttachServiceService, attachMethods({ authority, authenticator, uris: server.exportUris }), parts),
     implement(IamTokenServiceService, iamTokenMethods({ authority, external: server.external, limits: parts.limits }), parts),
     implement(ApiEndpointServiceService, apiEndpointMethods({ publicAddress: config.publicAddress }), parts),
     implement(FolderServiceService, folderMethods({ operations }), parts),
@@ -171,7 +171,7 @@ export async function startServers(server: ServerParts): Promise<Servers> {
     limits,
     audit: server.audit,
   };
-  const { services: hosted, health } = withStandardServices(descriptors, services(server, parts), limits);
+  const { services: hosted, health } = withStandardServices(descriptors, services(server, parts, authenticator), limits);
   await using undo = new AsyncDisposableStack();
   let ready = false;
   const http = undo.use(

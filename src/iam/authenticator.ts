@@ -18,6 +18,11 @@ export class Authenticator {
     return this.#authority.remembered(token) ?? this.#external?.remembered(token);
   }
 
+  /** When the token ends by itself that a subject came with, milliseconds since 1970; of the very object that was answered. */
+  expiryOf(subject: Subject): number | undefined {
+    return this.#authority.expiryOf(subject) ?? this.#external?.expiryOf(subject);
+  }
+
   /** @throws DomainError UNAUTHENTICATED, the same for whatever is wrong; TransientError when it cannot be told. */
   async verify(token: string): Promise<Subject> {
     if (this.#external === undefined || token.startsWith('t1.')) return this.#authority.verify(token);

@@ -1,4 +1,4 @@
-// A token that was ended before its time. The row goes some time after the token would have expired by itself.
+// A token that was ended before its time. The row goes a day after the token would have expired by itself.
 import { defineEntity, p } from '@mikro-orm/core';
 import { instant, text } from '../db/columns.ts';
 

@@ -23,6 +23,11 @@ const overlapMs = 60_000;
 const purgeIntervalMs = 600_000;
 /** Differences between the clocks of processes. */
 const clockSkewMs = 60_000;
+/**
+ * How long a revocation is kept after the end of its token. Tickets that were given for the token end with it, at the latest; a session that
+ * one of them opened goes on, and learns of the revocation within seconds, or loses its lease.
+ */
+const keptRevocationMs = 24 * 3600 * 1000;
 const maxRemembered = 10_000;
 const userTypes: ReadonlySet<string> = new Set(['userAccount', 'federatedUser']);
 
@@ -62,7 +67,7 @@ export class TokenAuthority implements AsyncDisposable {
   readonly #polling: Promise<void>;
   /** Good tokens by their text, oldest first. */
   readonly #remembered = new Map<string, Remembered>();
-  readonly #tokenIds = new WeakMap<Subject, string>();
+  readonly #tokensOf = new WeakMap<Subject, { id: string; expiresAtMs: number }>();
   /** Checks under way, so that a burst of calls with one new token asks the database once. */
   readonly #checking = new Map<string, Promise<Subject>>();
   /** Monotonic: when the revocations were last read. */
@@ -138,7 +143,12 @@ export class TokenAuthority implements AsyncDisposable {
 
   /** Which token a subject came with, when `verify` or `remembered` answered this very object: what a revocation names. */
   tokenIdOf(subject: Subject): string | undefined {
-    return this.#tokenIds.get(subject);
+    return this.#tokensOf.get(subject)?.id;
+  }
+
+  /** When that token ends by itself, milliseconds since 1970. */
+  expiryOf(subject: Subject): number | undefined {
+    return this.#tokensOf.get(subject)?.expiresAtMs;
   }
 
   /** Signs texts of another kind than tokens: they begin otherwise, so that neither passes for the other. */
@@ -183,7 +193,7 @@ export class TokenAuthority implements AsyncDisposable {
     this.#polledAt = startedAt;
     if (startedAt - this.#purgedAt < purgeIntervalMs) return;
     this.#purgedAt = startedAt;
-    await em.nativeDelete(RevokedToken, { expiresAt: { $lt: new Date(this.#now() - 2 * clockSkewMs) } });
+    await em.nativeDelete(RevokedToken, { expiresAt: { $lt: new Date(this.#now() - keptRevocationMs) } });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -214,8 +224,9 @@ export class TokenAuthority implements AsyncDisposable {
     );
     const isActive = isUser ? this.#userGroups !== undefined : subject.type === 'serviceAccount' && account > 0;
     if (revocations > 0 || !isActive) throw unauthenticated();
-    this.#tokenIds.set(subject, id);
-    this.#remember(token, { subject, tokenId: id, expiresAtMs: expiresAt * 1000 });
+    const expiresAtMs = expiresAt * 1000;
+    this.#tokensOf.set(subject, { id, expiresAtMs });
+    this.#remember(token, { subject, tokenId: id, expiresAtMs });
     return subject;
   }
 

@@ -20,6 +20,7 @@ import { DomainError } from '../platform/errors.ts';
 import type { Log } from '../platform/log.ts';
 import { strictReader } from './decode.ts';
 import { GrpcCall } from './grpc-call.ts';
+import { keepAuthenticated } from './keep-authenticated.ts';
 import type { RateLimits } from './rate-limits.ts';
 import { readBearerToken, readIdempotencyKey } from './request-headers.ts';
 import type { RequestMetrics } from './request-metrics.ts';
@@ -50,6 +51,8 @@ export interface ServiceParts {
   limits?: RateLimits;
   /** Open methods whose request proves who calls: one that proves nothing is a failed authentication. */
   provingMethods?: ReadonlySet<string>;
+  /** How often the callers of streams are authenticated again. Default 2 s. */
+  recheckMs?: number;
 }
 
 /** The methods of a service, by the names of its generated definition. What is missing answers UNIMPLEMENTED. */
@@ -160,6 +163,8 @@ function methodHandler(rpc: Rpc, method: AnyMethod | undefined, parts: ServicePa
     incoming: ServerWritableStream<Buffer, Buffer>,
   ): Promise<void> {
     running.began();
+    const authenticate = (): unknown => parts.authenticate(readBearerToken(incoming.metadata), call);
+    using _kept = isOpen ? undefined : keepAuthenticated(call, authenticate, parts.recheckMs);
     await sendStream(call, incoming, running.stopping, messages(call, incoming));
     running.ended();
   }

@@ -45,6 +45,7 @@ export class ExternalTokens {
   readonly #now: () => number;
   /** Good tokens by their text, oldest first, and until when they are not checked again. */
   readonly #remembered = new Map<string, CheckedToken & { untilMs: number }>();
+  readonly #expiries = new WeakMap<Subject, number>();
 
   constructor(options: ExternalTokensOptions) {
     this.#options = options;
@@ -62,6 +63,11 @@ export class ExternalTokens {
     return undefined;
   }
 
+  /** When the token ends by itself that a subject came with, when `check` or `remembered` answered this very object. */
+  expiryOf(subject: Subject): number | undefined {
+    return this.#expiries.get(subject);
+  }
+
   /** @throws DomainError UNAUTHENTICATED, the same for whatever is wrong; TransientError when the provider does not answer. */
   async check(token: string): Promise<CheckedToken> {
     if (token.length > maxTokenLength) throw unauthenticated();
@@ -69,6 +75,7 @@ export class ExternalTokens {
     if (typeof sub !== 'string' || !subjectPattern.test(sub) || ownIdPattern.test(sub)) throw unauthenticated();
     const { subjectType: type, groups } = this.#options;
     const checked = { subject: { id: sub, type, groups }, expiresAtMs: exp! * 1000 };
+    this.#expiries.set(checked.subject, checked.expiresAtMs);
     this.#remember(token, checked);
     return checked;
   }

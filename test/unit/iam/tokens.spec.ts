@@ -203,12 +203,15 @@ describe('TokenAuthority', () => {
     expect(forks).to.equal(0);
   });
 
-  it('forgets revocations of tokens that have long expired', async () => {
+  it('forgets revocations of tokens that have expired a day ago, no sooner', async () => {
     const em = forkEm();
-    await em.insert(RevokedToken, { id: 'old', expiresAt: new Date(Date.now() - 600_000), revokedAt: new Date() });
+    const hoursAgo = (hours: number) => new Date(Date.now() - hours * 3_600_000);
+    await em.insert(RevokedToken, { id: 'old', expiresAt: hoursAgo(25), revokedAt: new Date() });
+    await em.insert(RevokedToken, { id: 'kept', expiresAt: hoursAgo(23), revokedAt: new Date() });
     const authority = await open();
     await authority.refresh();
     expect(await em.count(RevokedToken, { id: 'old' })).to.equal(0);
+    expect(await em.count(RevokedToken, { id: 'kept' })).to.equal(1);
   });
 
   it('signs with a new key once all processes know it, and goes on taking what the old one signed', async () => {

@@ -1,10 +1,10 @@
 import { type ClientReadableStream, type Metadata, type ServiceError, credentials, status as codes } from '@grpc/grpc-js';
 import { expect } from 'chai';
 import { Progress, ProgressServiceClient } from '../../../generated/obraz/v1/progress.ts';
-import { notFound } from '../../../src/platform/errors.ts';
-import type { MethodsOf } from '../../../src/transport/implement.ts';
+import { notFound, TransientError, unauthenticated } from '../../../src/platform/errors.ts';
+import type { MethodsOf, ServiceParts } from '../../../src/transport/implement.ts';
 import type { ProgressServiceService } from '../../../generated/obraz/v1/progress.ts';
-import { type TestServer, goodToken, headers, startTestServer, until } from './test-server.ts';
+import { type TestServer, goodToken, headers, startTestServer, subject, until } from './test-server.ts';
 
 type Watch = NonNullable<MethodsOf<typeof ProgressServiceService>['watch']>;
 
@@ -14,8 +14,8 @@ describe('Methods that stream', () => {
   let test: TestServer;
   let client: ProgressServiceClient;
 
-  const start = async (method?: Watch): Promise<void> => {
-    test = await startTestServer({ progress: { watch: method } });
+  const start = async (method?: Watch, parts: Partial<ServiceParts> = {}): Promise<void> => {
+    test = await startTestServer({ progress: { watch: method }, parts });
     client = new ProgressServiceClient(test.address, credentials.createInsecure());
   };
   afterEach(async () => {
@@ -78,6 +78,40 @@ describe('Methods that stream', () => {
     const { ended, initial } = watch('');
     expect(await ended).to.include({ code: codes.INVALID_ARGUMENT, details: 'operation_id: must be given' });
     expect(initial()?.get('x-request-id')).to.have.length(1);
+  });
+
+  it('end when their token is good no more; not when that cannot be told', async () => {
+    let checks = 0;
+    let answer: () => typeof subject = () => subject;
+    let reason: unknown;
+    const authenticate = async () => {
+      checks += 1;
+      return answer();
+    };
+    const forEver: Watch = async function* (_, { signal }) {
+      yield progress(1);
+      await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+      reason = signal.reason;
+    };
+    await start(forEver, { authenticate, recheckMs: 10 });
+    const { received, ended } = watch();
+    await until(() => received.length === 1 && checks > 3);
+    answer = () => {
+      throw new TransientError('The token could not be checked.');
+    };
+    const before = checks;
+    await until(() => checks > before + 3);
+    expect(reason).to.equal(undefined);
+    answer = () => {
+      throw unauthenticated();
+    };
+    expect(await ended).to.include({ code: codes.UNAUTHENTICATED, details: 'Token is invalid or has expired.' });
+    await until(() => test.lines.length === 1);
+    expect(test.lines[0]).to.include({ code: 'UNAUTHENTICATED' });
+    expect(reason).to.include({ code: 'UNAUTHENTICATED' });
+    const after = checks;
+    await new Promise((resolve) => setTimeout(resolve, 100));
+    expect(checks).to.be.at.most(after + 1);
   });
 
   it('answer UNIMPLEMENTED when they are missing', async () => {
