@@ -18,7 +18,7 @@ import { openStored } from '../support/stored-image.ts';
 const MiB = 1024 * 1024;
 const sectorBytes = 4096;
 
-const sampled = sampledIt({ of: 2 });
+const sampled = sampledIt({ of: 4 });
 
 describe(`attached disks, killed and stopped (OBRAZ_TEST_SEED=${testSeed})`, function () {
   this.timeout(240_000);

@@ -30,8 +30,12 @@ import { Obraz } from '../support/obraz.ts';
 import { removeDataFolder } from '../support/postgres.ts';
 import { isLongRun } from '../support/sample.ts';
 import { startWebServer } from '../support/web-server.ts';
+import { sampledIt } from '../support/sample.ts';
 
 const MiB = 1024 * 1024;
+
+// Tests that take many seconds: one of three in the sample.
+const sampled = sampledIt({ of: 3 });
 
 describe('The audit', function () {
   this.timeout(120_000);
@@ -363,53 +367,58 @@ describe('The audit', function () {
     await client.getOperation((await client.createDisk({ name: 'goes-on-2' })).id);
   });
 
-  it('writes every event once, in the order of their numbers: over kill -9, a rename of the file and a line cut short', async () => {
-    const names: string[] = [];
-    for (let round = 0; round < (isLongRun ? 4 : 1); round += 1) {
-      for (let index = 0; index < 20; index += 1) {
-        const name = `round-${round}-${index}`;
-        names.push(name);
-        await client.createDisk({ name });
+  sampled(
+    'writes every event once, in the order of their numbers: over kill -9, a rename of the file and a line cut short',
+    async () => {
+      const names: string[] = [];
+      for (let round = 0; round < (isLongRun ? 4 : 1); round += 1) {
+        for (let index = 0; index < 20; index += 1) {
+          const name = `round-${round}-${index}`;
+          names.push(name);
+          await client.createDisk({ name });
+        }
+        // Some of these are made, some are not: the kill comes in their midst.
+        const racing = Array.from({ length: 30 }, (_, index) =>
+          client.createDisk({ name: `racing-${round}-${index}` }).catch(() => undefined),
+        );
+        await Promise.race(racing);
+        await obraz.kill();
+        await Promise.all(racing);
+        client[Symbol.dispose]();
+        // The line that a crash cut short; the next start cuts it off.
+        await writeFile(file, '{"eventId":"torn', { flag: 'a' });
+        await start();
       }
-      // Some of these are made, some are not: the kill comes in their midst.
-      const racing = Array.from({ length: 30 }, (_, index) =>
-        client.createDisk({ name: `racing-${round}-${index}` }).catch(() => undefined),
+      await client.createDisk({ name: 'last-of-all' });
+      await seen(about('last-of-all'));
+      await rename(file, `${file}.1`);
+      await client.createDisk({ name: 'after-all' });
+      await seen(about('after-all'));
+      const written = [...(await events(`${file}.1`)), ...(await events())];
+      const ids = written.map(({ eventId }) => eventId);
+      expect(new Set(ids).size).to.equal(ids.length);
+      const created = written.flatMap(({ eventType, details }) =>
+        eventType.endsWith('CreateDisk') ? [details['diskName']] : [],
       );
-      await Promise.race(racing);
-      await obraz.kill();
-      await Promise.all(racing);
-      client[Symbol.dispose]();
-      // The line that a crash cut short; the next start cuts it off.
-      await writeFile(file, '{"eventId":"torn', { flag: 'a' });
-      await start();
-    }
-    await client.createDisk({ name: 'last-of-all' });
-    await seen(about('last-of-all'));
-    await rename(file, `${file}.1`);
-    await client.createDisk({ name: 'after-all' });
-    await seen(about('after-all'));
-    const written = [...(await events(`${file}.1`)), ...(await events())];
-    const ids = written.map(({ eventId }) => eventId);
-    expect(new Set(ids).size).to.equal(ids.length);
-    const created = written.flatMap(({ eventType, details }) => (eventType.endsWith('CreateDisk') ? [details['diskName']] : []));
-    expect(created.filter((name) => names.includes(name as string))).to.deep.equal(names);
-    const { disks } = await unary(
-      client.disks,
-      client.disks.list,
-      ListDisksRequest.fromPartial({ folderId: client.folderId, pageSize: 1000n }),
-      client.metadata,
-    );
-    const isRacing = (name: unknown): boolean => String(name).startsWith('racing-');
-    expect(created.filter(isRacing)).to.have.members(disks.map(({ name }) => name).filter(isRacing));
-    const tailed = await command({ dataDirectory }, 'audit', 'tail', '-n', '1000');
-    expect(tailed.status, tailed.err).to.equal(0);
-    expect(tailed.out.trimEnd().split('\n')).to.deep.equal(
-      (await Promise.all([readFile(`${file}.1`, 'utf8'), readFile(file, 'utf8')])).join('').trimEnd().split('\n'),
-    );
-    await follow(async () => void (await client.createDisk({ name: 'followed' })), 'followed');
-    await obraz.stop();
-    const alone = await command({ dataDirectory }, 'audit', 'tail', '-n', '2');
-    const lines = (await readFile(file, 'utf8')).trimEnd().split('\n');
-    expect(alone.out).to.equal(`${lines.slice(-2).join('\n')}\n`);
-  });
+      expect(created.filter((name) => names.includes(name as string))).to.deep.equal(names);
+      const { disks } = await unary(
+        client.disks,
+        client.disks.list,
+        ListDisksRequest.fromPartial({ folderId: client.folderId, pageSize: 1000n }),
+        client.metadata,
+      );
+      const isRacing = (name: unknown): boolean => String(name).startsWith('racing-');
+      expect(created.filter(isRacing)).to.have.members(disks.map(({ name }) => name).filter(isRacing));
+      const tailed = await command({ dataDirectory }, 'audit', 'tail', '-n', '1000');
+      expect(tailed.status, tailed.err).to.equal(0);
+      expect(tailed.out.trimEnd().split('\n')).to.deep.equal(
+        (await Promise.all([readFile(`${file}.1`, 'utf8'), readFile(file, 'utf8')])).join('').trimEnd().split('\n'),
+      );
+      await follow(async () => void (await client.createDisk({ name: 'followed' })), 'followed');
+      await obraz.stop();
+      const alone = await command({ dataDirectory }, 'audit', 'tail', '-n', '2');
+      const lines = (await readFile(file, 'utf8')).trimEnd().split('\n');
+      expect(alone.out).to.equal(`${lines.slice(-2).join('\n')}\n`);
+    },
+  );
 });

@@ -23,7 +23,7 @@ const uri = (value: string) => ({ $case: 'uri', value }) as const;
 const imageId = (value: string) => ({ $case: 'imageId', value }) as const;
 const run = promisify(execFile);
 
-const sampled = sampledIt({ of: 2 });
+const sampled = sampledIt({ of: 3 });
 
 describe(`damaged data end to end (OBRAZ_TEST_SEED=${testSeed})`, function () {
   this.timeout(180_000);

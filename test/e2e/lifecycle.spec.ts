@@ -154,7 +154,7 @@ function idsOf(name: string): { uid: number; gid: number } | undefined {
   }
 }
 
-const sampled = sampledIt({ of: 4 });
+const sampled = sampledIt({ of: 6 });
 
 describe(`the life of the service (OBRAZ_TEST_SEED=${testSeed})`, function () {
   this.timeout(180_000);

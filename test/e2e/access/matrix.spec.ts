@@ -176,7 +176,7 @@ describe('The matrix of access', function () {
       })),
     ),
   );
-  const chosen = isLongRun ? cells : sampleOf(cells, Math.ceil(cells.length / 8), testSeed);
+  const chosen = isLongRun ? cells : sampleOf(cells, Math.ceil(cells.length / 16), testSeed);
 
   it(`answers ${chosen.length} of its ${cells.length} cells as they say (seed ${testSeed})`, async () => {
     const faults: string[] = [];
