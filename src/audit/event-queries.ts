@@ -65,13 +65,29 @@ async function hasNewEvents(em: EntityManager): Promise<boolean> {
   return rows.length > 0;
 }
 
-/** Events after that number, in their order, at most `limit`. Every event is answered once to whoever goes on from the last number. */
+/** What readers hold at once of events that may have hundreds of KiB each, as text. */
+const maxBatchBytes = 4 * 1024 * 1024;
+
+/**
+ * Events after that number, in their order, at most `limit` and about 4 MiB, but one at least when there is one: only an empty answer says
+ * that there are no more. Every event is answered once to whoever goes on from the last number.
+ */
 export async function eventsAfter(em: EntityManager, position: number, limit: number): Promise<NumberedEvent[]> {
   if (await hasNewEvents(em)) await numberNewEvents(em);
+  // One after another, so that nothing is read, and unpacked, that is not answered.
   return query<NumberedEvent>(
     em,
-    `select position::float8 as position, event from audit_events where position > $1 order by position limit $2`,
-    [position, limit],
+    `with recursive batch as (
+       (select position, event, octet_length(event::text)::int8 as bytes, 1 as place
+        from audit_events where position > $1 order by position limit 1)
+       union all
+       select next.position, next.event, batch.bytes + octet_length(next.event::text), batch.place + 1
+       from batch cross join lateral
+         (select position, event from audit_events where position > batch.position order by position limit 1) as next
+       where batch.place < $2 and batch.bytes < $3
+     )
+     select position::float8 as position, event from batch order by position`,
+    [position, limit, maxBatchBytes],
   );
 }
 
@@ -88,14 +104,40 @@ export async function positionBeforeLast(em: EntityManager, count: number): Prom
   return row!.position;
 }
 
-/** The number of the event of that id; undefined when it is not there. */
-export async function positionOf(em: EntityManager, eventId: string): Promise<number | undefined> {
-  const [row] = await query<{ position: number | null }>(
+/** An event that has its number, by which a reader tells where it is. */
+export interface EventPlace {
+  position: number;
+  eventId: string;
+}
+
+const placeColumns = 'position::float8 as position, id as "eventId"';
+
+/** The one of that number; undefined when it was removed, or there never was one. */
+export async function eventAt(em: EntityManager, position: number): Promise<EventPlace | undefined> {
+  const [row] = await query<EventPlace>(em, `select ${placeColumns} from audit_events where position = $1`, [position]);
+  return row;
+}
+
+/** The one of the highest number; those that have none yet get none by it. */
+export async function lastNumbered(em: EntityManager): Promise<EventPlace | undefined> {
+  const [row] = await query<EventPlace>(
     em,
-    'select position::float8 as position from audit_events where id = $1',
-    [eventId],
+    `select ${placeColumns} from audit_events where position is not null order by position desc limit 1`,
   );
-  return row?.position ?? undefined;
+  return row;
+}
+
+/** The last of these events that is here. */
+export async function lastOf(em: EntityManager, eventIds: readonly string[]): Promise<EventPlace | undefined> {
+  if (eventIds.length === 0) return undefined;
+  if (await hasNewEvents(em)) await numberNewEvents(em);
+  const [row] = await query<EventPlace>(
+    em,
+    `select ${placeColumns} from unnest($1::text[]) with ordinality as line (id, place) join audit_events using (id)
+     where position is not null order by place desc limit 1`,
+    [eventIds],
+  );
+  return row;
 }
 
 /**

@@ -28,7 +28,7 @@ export async function* readEvents(
     const events = await eventsAfter(fork(), position, batchEvents);
     yield* events;
     position = events.at(-1)?.position ?? position;
-    if (events.length === batchEvents) continue;
+    if (events.length > 0) continue;
     if (!follow) return;
     await delay(pollMs, undefined, { signal }).catch(() => {});
   }

@@ -2,6 +2,7 @@
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { expect } from 'chai';
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { query } from '../../../src/db/bound-query.ts';
@@ -131,6 +132,28 @@ describe('Readers of audit events', () => {
     expect(await removeOldEvents(fork(), dayMs)).to.equal(1);
   });
 
+  it('hold few events at once when those are large, and get them all', async () => {
+    const large = { text: 'x'.repeat(1024 * 1024) };
+    const ids = Array.from({ length: 20 }, (_, index) => `large-${String(index).padStart(2, '0')}`);
+    for (const id of ids) await insertWholeEvent(fork(), { ...event(id), details: large });
+    await insertWholeEvent(fork(), { ...event('larger'), details: { text: 'x'.repeat(6 * 1024 * 1024) } });
+    await add('small');
+    const batches: number[] = [];
+    let position = 0;
+    while (true) {
+      const events = await eventsAfter(fork(), position, 500);
+      if (events.length === 0) break;
+      batches.push(events.length);
+      position = events.at(-1)!.position;
+    }
+    expect(Math.max(...batches)).to.be.within(4, 5);
+    expect(batches.reduce((sum, count) => sum + count, 0)).to.equal(22);
+    const seen: string[] = [];
+    const range = { last: 100, after: 0, follow: false };
+    for await (const { event: each } of readEvents(fork, range, new AbortController().signal)) seen.push(each.eventId);
+    expect(seen).to.have.members([...ids, 'larger', 'small']);
+  });
+
   describe('that write a file', () => {
     let target: string;
     let cursorFile: string;
@@ -170,6 +193,74 @@ describe('Readers of audit events', () => {
       expect(await written()).to.deep.equal(['e']);
     });
 
+    const restore = (...lost: string[]) => query(fork(), 'delete from audit_events where id = any ($1::text[])', [lost]);
+    const isRestored = /^the database does not have the audit event that was written last/;
+
+    for (const later of [['f'], ['f', 'g'], ['f', 'g', 'h']]) {
+      it(`miss nothing after the database is restored from a backup: ${later.length} later events`, async () => {
+        await add('a', 'b', 'c');
+        await write();
+        await add('d', 'e');
+        await write();
+        await restore('d', 'e');
+        await add(...later);
+        await write();
+        expect(await written()).to.deep.equal(['a', 'b', 'c', 'd', 'e', ...later]);
+        expect(log.lines).to.have.length(1);
+        expect(log.lines[0]!.message).to.match(isRestored);
+        await add('z');
+        await write();
+        expect(await written()).to.deep.equal(['a', 'b', 'c', 'd', 'e', ...later, 'z']);
+        expect(log.lines).to.have.length(1);
+      });
+    }
+
+    it('miss nothing when that happens while they run', async function () {
+      this.timeout(20_000);
+      await add('a', 'b');
+      const stop = new AbortController();
+      const running = writeEvents({ fork, target, cursorFile, log, intervalMs: 1 }, stop.signal);
+      const seen = () => written().catch((): string[] => []);
+      const sees = async (...ids: string[]): Promise<void> => {
+        for (let look = 0; look < 2_000 && (await seen()).join() !== ids.join(); look += 1) await delay(5);
+        expect(await seen()).to.deep.equal(ids);
+      };
+      try {
+        await sees('a', 'b');
+        await restore('b');
+        await add('c');
+        await sees('a', 'b', 'c');
+      } finally {
+        stop.abort();
+        await running;
+      }
+    });
+
+    it('go on with what has no number yet when neither file nor cursor tell where the database is', async () => {
+      let out = '';
+      const parts = { target: '-', writeOut: async (text: string): Promise<void> => void (out += text) };
+      await add('a', 'b', 'c');
+      await write(parts);
+      await restore('b', 'c');
+      out = '';
+      await add('d');
+      await write(parts);
+      expect(out.match(/"eventId":"[a-d]"/g)).to.deep.equal(['"eventId":"d"']);
+      expect(log.lines).to.have.length(1);
+    });
+
+    it('take no event that went for its age for a sign of a backup', async () => {
+      await add('a', 'b');
+      await write();
+      await add('c');
+      await eventsAfter(fork(), 0, 10);
+      await restore('a', 'b');
+      await rm(target);
+      await write();
+      expect(await written()).to.deep.equal(['c']);
+      expect(log.lines).to.deep.equal([]);
+    });
+
     it('cut off what a crash has left of a line', async () => {
       await add('a', 'b', 'c');
       await write();
@@ -178,7 +269,7 @@ describe('Readers of audit events', () => {
       const cAt = text.indexOf('\n', bAt) + 1;
       for (const length of [cAt, cAt + 1, cAt + 14, cAt + 200]) {
         await writeFile(target, text.slice(0, length));
-        await writeFile(cursorFile, JSON.stringify({ target, position: 1 }));
+        await writeFile(cursorFile, JSON.stringify({ target, position: 1, eventId: 'a' }));
         await write();
         expect(await readFile(target, 'utf8')).to.equal(text);
       }
