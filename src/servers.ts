@@ -98,6 +98,9 @@ const openMethods = new Set([
 /** An open method whose request is the proof of who calls. */
 const provingMethods = new Set(['yandex.cloud.iam.v1.IamTokenService/Create']);
 
+/** As long as it takes to read all that is stored. */
+const longWork = new Set(['obraz.v1.MaintenanceService/CollectGarbage', 'obraz.v1.MaintenanceService/Scrub']);
+
 /** @throws DomainError UNAUTHENTICATED. */
 function required(token: string | undefined): string {
   if (token === undefined) throw unauthenticated();
@@ -135,7 +138,7 @@ function services(server: ServerParts, parts: ServiceParts, authenticator: Authe
     implement(ApiEndpointServiceService, apiEndpointMethods({ publicAddress: config.publicAddress }), parts),
     implement(FolderServiceService, folderMethods({ operations }), parts),
     implement(CloudServiceService, cloudMethods({ operations }), parts),
-    implement(ServiceAccountServiceService, serviceAccountMethods({ operations }), parts),
+    implement(ServiceAccountServiceService, serviceAccountMethods({ operations, authority }), parts),
     implement(KeyServiceService, keyMethods({ operations }), parts),
     // Not there yet: every method answers UNIMPLEMENTED.
     implement(SnapshotScheduleServiceService, {}, parts),
@@ -168,6 +171,7 @@ export async function startServers(server: ServerParts): Promise<Servers> {
     metrics: createRequestMetrics(server.metrics, descriptors),
     openMethods,
     provingMethods,
+    longWork,
     limits,
     audit: server.audit,
   };

@@ -103,15 +103,19 @@ export async function removeBindings(em: EntityManager, resource: BoundResource)
   await em.nativeDelete(AccessBinding, scopeOf(resource));
 }
 
-/** Takes away all roles of a subject that goes, wherever it has them. */
-export async function removeBindingsOf(em: EntityManager, { id, type }: Subject): Promise<void> {
+/**
+ * Takes away all roles on a resource that goes and is a subject, and all that it has, wherever it has them. In one statement: two that go
+ * and have roles on each other lock the rows that they share in the same order.
+ */
+export async function removeBindingsOfAndOn(em: EntityManager, resource: BoundResource, { id, type }: Subject): Promise<void> {
   await query(
     em,
-    `with given as materialized (
-       select ctid from access_bindings where subject_type = $1 and subject_id = $2
+    `with gone as materialized (
+       select ctid from access_bindings
+       where (subject_type = $1 and subject_id = $2) or (resource_kind = $3 and resource_id = $4)
        order by resource_kind, resource_id, role_id, subject_type, subject_id for update
-     ) delete from access_bindings using given where access_bindings.ctid = given.ctid`,
-    [type, id],
+     ) delete from access_bindings using gone where access_bindings.ctid = gone.ctid`,
+    [type, id, resource.kind, resource.id],
   );
 }
 
@@ -121,7 +125,7 @@ async function lockBindings(em: EntityManager, resource: BoundResource): Promise
   return (await lockRows(em, resource)).sort((one, other) => one.position - other.position);
 }
 
-/** In the order of their key, as removeBindingsOf does: two transactions that lock some of the same rows cannot wait for each other. */
+/** In the order of their key, as removeBindingsOfAndOn does: two transactions that lock some of the same rows cannot wait for each other. */
 const lockRows = (em: EntityManager, resource: BoundResource): Promise<AccessBinding[]> =>
   em.find(AccessBinding, scopeOf(resource), {
     orderBy: { roleId: 'asc', subjectType: 'asc', subjectId: 'asc' },

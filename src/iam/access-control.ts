@@ -10,6 +10,7 @@
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { coalesce } from '../platform/coalesce.ts';
 import { AccessBinding } from './access-binding.entity.ts';
+import { activeAt } from './active-account.ts';
 import type { Subject } from './call.ts';
 import { Folder } from './hierarchy/folder.entity.ts';
 import { Installation, installationId } from './installation.entity.ts';
@@ -17,11 +18,14 @@ import type { Permission } from './permissions.ts';
 import { principalsOf } from './principals.ts';
 import { type Resource, type ResourceKind, seeing } from './resource.ts';
 import { permissionsOf } from './roles.ts';
+import { ServiceAccount } from './service-account.entity.ts';
 import { standardImagesFolderId } from './standard-images.ts';
 
 export interface AccessRules {
   /** Whether a role of the subject allows it. `em`: the transaction to read through. */
   isAllowed(subject: Subject, permission: Permission, resource: Resource, em?: EntityManager): boolean | Promise<boolean>;
+  /** Whether it may act at all now: an account that is there, not suspended and not expired. Users live elsewhere, and always may. Read anew. */
+  isActive(subject: Subject): Promise<boolean>;
   /** Bindings have changed: what is remembered of them counts no more. */
   forget(): void;
 }
@@ -79,6 +83,11 @@ export class AccessControl implements AccessRules {
   isAllowed(subject: Subject, permission: Permission, resource: Resource, em?: EntityManager): boolean | Promise<boolean> {
     if (em !== undefined) return isAllowedByRows(em, subject, permission, resource);
     return this.#isAllowedByMemory(subject, permission, resource) ?? this.#read(subject, permission, resource);
+  }
+
+  async isActive({ id, type }: Subject): Promise<boolean> {
+    if (type !== 'serviceAccount') return true;
+    return (await this.#fork().count(ServiceAccount, { $and: [{ id }, activeAt(new Date())] })) > 0;
   }
 
   forget(): void {

@@ -52,8 +52,14 @@ export function authenticated({ subject }: Pick<Caller, 'subject'>): Subject {
   return subject;
 }
 
-/** @throws DomainError PERMISSION_DENIED when anything of it is not allowed any more. For jobs, on behalf of a call that is long over. */
+/**
+ * For jobs, on behalf of a call that is long over.
+ * @throws DomainError PERMISSION_DENIED when anything of it is not allowed any more, or the account may not act any more.
+ */
 export async function assertStillGranted(access: AccessRules, subject: Subject, grants: readonly Grant[]): Promise<void> {
+  if (!(await access.isActive(subject))) {
+    throw permissionDenied(`Service account ${subject.id} may not act any more: it is suspended, has expired or is gone`);
+  }
   for (const { permission, resource } of grants) {
     if (!(await access.isAllowed(subject, permission, resource))) throw denied(resource);
   }

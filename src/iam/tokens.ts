@@ -70,6 +70,8 @@ export class TokenAuthority implements AsyncDisposable {
   readonly #tokensOf = new WeakMap<Subject, { id: string; expiresAtMs: number }>();
   /** Checks under way, so that a burst of calls with one new token asks the database once. */
   readonly #checking = new Map<string, Promise<Subject>>();
+  /** Rises when something ends through this process: what was asked for before is not remembered. */
+  #epoch = 0;
   /** Monotonic: when the revocations were last read. */
   #polledAt: number;
   #purgedAt = -Infinity;
@@ -174,7 +176,19 @@ export class TokenAuthority implements AsyncDisposable {
         .execute();
       await beforeCommit?.(em);
     });
+    this.#forgetChecks();
     this.#forget(new Set([id]));
+  }
+
+  /**
+   * An account may not act any more, by the commit before this call: here its tokens end at once, on other processes within seconds. They
+   * count again when it may.
+   */
+  forgetAccount(id: string): void {
+    this.#forgetChecks();
+    for (const [token, { subject }] of this.#remembered) {
+      if (subject.id === id && !userTypes.has(subject.type)) this.#remembered.delete(token);
+    }
   }
 
   /** Takes up what other processes revoked, and their keys. Called every 2 s. */
@@ -207,12 +221,15 @@ export class TokenAuthority implements AsyncDisposable {
     if (running !== undefined) return running;
     // Signature and times first, without a wait: a forged token reaches neither the map nor the database.
     const claims = this.read(token);
-    const check = this.#check(token, claims).finally(() => this.#checking.delete(token));
+    const check = this.#check(token, claims).finally(() => {
+      if (this.#checking.get(token) === check) this.#checking.delete(token);
+    });
     this.#checking.set(token, check);
     return check;
   }
 
   async #check(token: string, { id, subject: claimed, expiresAt }: TokenClaims): Promise<Subject> {
+    const epoch = this.#epoch;
     const em = this.#forkEm();
     const isUser = userTypes.has(claimed.type);
     const subject: Subject = isUser ? { ...claimed, groups: this.#userGroups ?? [] } : claimed;
@@ -226,7 +243,7 @@ export class TokenAuthority implements AsyncDisposable {
     if (revocations > 0 || !isActive) throw unauthenticated();
     const expiresAtMs = expiresAt * 1000;
     this.#tokensOf.set(subject, { id, expiresAtMs });
-    this.#remember(token, { subject, tokenId: id, expiresAtMs });
+    if (epoch === this.#epoch) this.#remember(token, { subject, tokenId: id, expiresAtMs });
     return subject;
   }
 
@@ -236,6 +253,12 @@ export class TokenAuthority implements AsyncDisposable {
       this.#remembered.delete(oldest!);
     }
     this.#remembered.set(token, entry);
+  }
+
+  /** Something has ended just now: checks that began before may not have seen it. */
+  #forgetChecks(): void {
+    this.#epoch += 1;
+    this.#checking.clear();
   }
 
   #forget(tokenIds: ReadonlySet<string>): void {

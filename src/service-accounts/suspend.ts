@@ -1,5 +1,5 @@
-// Suspend and Reactivate: an account that is suspended keeps its keys and roles, and can use none of them. Its tokens end within seconds
-// on all processes, for good only when they expire meanwhile: one that has not counts again after the suspension.
+// Suspend and Reactivate: an account that is suspended keeps its keys and roles, and can use none of them. Its tokens end at once on
+// this process and within seconds on all others, for good only when they expire meanwhile: one that has not counts again after the suspension.
 import {
   ReactivateServiceAccountMetadata,
   type ReactivateServiceAccountRequest,
@@ -50,17 +50,19 @@ interface Change {
 }
 
 async function change(
-  { operations }: AccountParts,
+  { operations, authority }: AccountParts,
   call: Call,
   id: string,
-  { permission, parse, ...operation }: Change,
+  { permission, parse, ...about }: Change,
 ): Promise<OperationMessage> {
   await authorize(call, permission, resourceOf(await requireAccount(call.em, id)));
   const wanted = parse();
-  return operations.begin(call, async (em) => {
+  const operation = await operations.begin(call, async (em) => {
     const account = await lockAccount(em, id);
     if (wanted.status === 'SUSPENDED') await assertNotOperator(em, account, 'be suspended');
     Object.assign(account, wanted);
-    return { ...operation, folderId: account.folderId, resourceId: id, resourceKind: 'iam.serviceAccount' };
+    return { ...about, folderId: account.folderId, resourceId: id, resourceKind: 'iam.serviceAccount' };
   });
+  authority.forgetAccount(id);
+  return operation;
 }

@@ -17,14 +17,14 @@ import { packServiceAccount } from './service-account.mapper.ts';
 const updatable = [...describedFields, 'expires_at'] as const;
 
 export const updateServiceAccount =
-  ({ operations }: AccountParts): Method<UpdateServiceAccountRequest, OperationMessage> =>
+  ({ operations, authority }: AccountParts): Method<UpdateServiceAccountRequest, OperationMessage> =>
   async (request, call) => {
     const { serviceAccountId } = request;
     await authorize(call, 'iam.serviceAccounts.update', resourceOf(await requireAccount(call.em, serviceAccountId)));
     const fields = parseUpdateMask(request.updateMask, updatable);
     assertNamed(fields, request);
     const expiresAt = fields.has('expires_at') ? parseExpiry(request.expiresAt) : null;
-    return operations.begin(call, async (em) => {
+    const operation = await operations.begin(call, async (em) => {
       const account = await lockAccount(em, serviceAccountId);
       if (expiresAt !== null) await assertNotOperator(em, account, 'expire');
       if (fields.has('expires_at')) {
@@ -41,6 +41,8 @@ export const updateServiceAccount =
         response: packServiceAccount(account),
       };
     });
+    if (fields.has('expires_at')) authority.forgetAccount(serviceAccountId);
+    return operation;
   };
 
 /** Whether it would work for longer than it does: as good as the end of a suspension. */

@@ -16,7 +16,7 @@ import type { EntityManager } from '@mikro-orm/postgresql';
 import type { AccessRules } from '../iam/access-control.ts';
 import type { Audit } from '../audit/audit.ts';
 import type { Call, Method, StreamMethod, Subject } from '../iam/call.ts';
-import { DomainError } from '../platform/errors.ts';
+import { DomainError, unauthenticated } from '../platform/errors.ts';
 import type { Log } from '../platform/log.ts';
 import { strictReader } from './decode.ts';
 import { GrpcCall } from './grpc-call.ts';
@@ -51,6 +51,8 @@ export interface ServiceParts {
   limits?: RateLimits;
   /** Open methods whose request proves who calls: one that proves nothing is a failed authentication. */
   provingMethods?: ReadonlySet<string>;
+  /** Methods whose stream tells of work that may outlast a token: it goes on until it is done, or the caller's account ends. */
+  longWork?: ReadonlySet<string>;
   /** How often the callers of streams are authenticated again. Default 2 s. */
   recheckMs?: number;
 }
@@ -163,8 +165,11 @@ function methodHandler(rpc: Rpc, method: AnyMethod | undefined, parts: ServicePa
     incoming: ServerWritableStream<Buffer, Buffer>,
   ): Promise<void> {
     running.began();
-    const authenticate = (): unknown => parts.authenticate(readBearerToken(incoming.metadata), call);
-    using _kept = isOpen ? undefined : keepAuthenticated(call, authenticate, parts.recheckMs);
+    const outlastsToken = parts.longWork?.has(name) ?? false;
+    const stillKnown = outlastsToken
+      ? () => assertActive(call, parts.access)
+      : async () => parts.authenticate(readBearerToken(incoming.metadata), call);
+    using _kept = isOpen ? undefined : keepAuthenticated(call, stillKnown, parts.recheckMs);
     await sendStream(call, incoming, running.stopping, messages(call, incoming));
     running.ended();
   }
@@ -199,6 +204,11 @@ function methodHandler(rpc: Rpc, method: AnyMethod | undefined, parts: ServicePa
       : (incoming: ServerUnaryCall<Buffer, Buffer>, send: sendUnaryData<Buffer>) =>
           void serveUnary(listener, new GrpcCall(incoming, context), incoming, send);
   };
+}
+
+/** @throws DomainError UNAUTHENTICATED. */
+async function assertActive({ subject }: GrpcCall, access: AccessRules): Promise<void> {
+  if (subject !== undefined && !(await access.isActive(subject))) throw unauthenticated();
 }
 
 /** @throws DomainError INVALID_ARGUMENT for bytes that are no such message. */

@@ -11,7 +11,7 @@ export const recheckMs = 2_000;
  */
 export function keepAuthenticated(
   call: { abort(reason: DomainError): void },
-  authenticate: () => unknown,
+  authenticate: () => Promise<unknown>,
   intervalMs = recheckMs,
 ): Disposable {
   let isChecking = false;

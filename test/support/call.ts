@@ -8,7 +8,7 @@ import { type Code, DomainError } from '../../src/platform/errors.ts';
 export const someAccount: Subject = { id: 'aje00000000000000000', type: 'serviceAccount' };
 
 /** For tests that are about other things than who may do what. */
-export const everybodyMay: AccessRules = { isAllowed: () => true, forget() {} };
+export const everybodyMay: AccessRules = { isAllowed: () => true, isActive: async () => true, forget() {} };
 
 /** Pass `subject: undefined` for a caller without a token. */
 export const testCall = (em: EntityManager, overrides: Partial<Call> = {}): Call => ({

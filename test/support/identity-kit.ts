@@ -39,7 +39,7 @@ export class IdentityKit implements AsyncDisposable {
     this.operations = operations;
     this.folders = folderMethods({ operations });
     this.clouds = cloudMethods({ operations });
-    this.accounts = serviceAccountMethods({ operations });
+    this.accounts = serviceAccountMethods({ operations, authority });
     this.keys = keyMethods({ operations });
     this.tokens = iamTokenMethods({ authority });
   }

@@ -9,6 +9,7 @@ import { Cloud } from '../../../src/iam/hierarchy/cloud.entity.ts';
 import { Folder } from '../../../src/iam/hierarchy/folder.entity.ts';
 import { type Permission, permissions } from '../../../src/iam/permissions.ts';
 import type { Resource } from '../../../src/iam/resource.ts';
+import { ServiceAccount } from '../../../src/iam/service-account.entity.ts';
 import { expectRefusal, testCall } from '../../support/call.ts';
 import { iamSchemas } from '../../support/iam-schemas.ts';
 import { testOrm, type TestOrm } from '../../support/test-orm.ts';
@@ -264,6 +265,28 @@ describe('Access control', () => {
       await authorize(asking, 'compute.images.create', folder);
       await fork().transactional((em) => authorizeIn(em, asking, 'compute.images.use', image));
       expect(asking.grants.map(({ permission }) => permission)).to.deep.equal(['compute.images.create', 'compute.images.use']);
+      const gone = `Service account ${someone.id} may not act any more: it is suspended, has expired or is gone`;
+      await expectRefusal(assertStillGranted(control(), someone, asking.grants), 'PERMISSION_DENIED', gone);
+      const em = fork();
+      const account = { folderId: folder.id, createdAt: new Date(), name: 'some', description: '', labels: {} };
+      em.create(ServiceAccount, { ...account, id: someone.id, status: 'ACTIVE' });
+      await em.flush();
+      await assertStillGranted(control(), someone, asking.grants);
+      const past = new Date(Date.now() - 1_000);
+      const changes: Partial<ServiceAccount>[] = [
+        { status: 'SUSPENDED' },
+        { suspendedUntil: new Date(Date.now() + 3_600_000) },
+        { status: 'ACTIVE', suspendedUntil: null, expiresAt: past },
+      ];
+      for (const change of changes) {
+        await fork().nativeUpdate(ServiceAccount, { id: someone.id }, change);
+        await expectRefusal(assertStillGranted(control(), someone, asking.grants), 'PERMISSION_DENIED', gone);
+      }
+      await fork().nativeUpdate(
+        ServiceAccount,
+        { id: someone.id },
+        { status: 'SUSPENDED', suspendedUntil: past, expiresAt: null },
+      );
       await assertStillGranted(control(), someone, asking.grants);
       await bind(folder, ['compute.images.user', someone]);
       await expectRefusal(

@@ -10,7 +10,7 @@ import { ServiceAccount, ServiceAccountSchema } from '../../../src/iam/service-a
 import { TokenAuthority } from '../../../src/iam/tokens.ts';
 import { Metrics } from '../../../src/platform/metrics.ts';
 import { RateLimits } from '../../../src/transport/rate-limits.ts';
-import { expectRefusal, testCall } from '../../support/call.ts';
+import { everybodyMay, expectRefusal, testCall } from '../../support/call.ts';
 import { testOrm, type TestOrm } from '../../support/test-orm.ts';
 
 const refused = 'Token is invalid or has expired.';
@@ -50,7 +50,7 @@ describe('IamTokenService', () => {
   });
 
   const someone = { id: 'someone', type: 'userAccount' };
-  const accountsMay: AccessRules = { isAllowed: ({ type }) => type === 'serviceAccount', forget() {} };
+  const accountsMay: AccessRules = { ...everybodyMay, isAllowed: ({ type }) => type === 'serviceAccount' };
   const call = (subject: typeof account | undefined) => testCall(database.orm.em.fork(), { subject, access: accountsMay });
 
   const exchange = (jwt: string) => methods.create({ identity: { $case: 'jwt', value: jwt } }, call(undefined));

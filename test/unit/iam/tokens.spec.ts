@@ -185,6 +185,37 @@ describe('TokenAuthority', () => {
     expect(authority.remembered(other)).to.deep.equal(someAccount);
   });
 
+  it('does not remember what was checked before an account ended', async () => {
+    const account = await addAccount('ajeracing');
+    let hold: Promise<void> | undefined;
+    const authority = await open({
+      forkEm: () => {
+        const em = forkEm();
+        if (hold === undefined) return em;
+        const held = hold;
+        const count = em.count.bind(em);
+        em.count = (async (...args: Parameters<typeof count>) => {
+          const answer = await count(...args);
+          await held;
+          return answer;
+        }) as typeof em.count;
+        return em;
+      },
+    });
+    const { token } = authority.issue(account);
+    const go = Promise.withResolvers<void>();
+    hold = go.promise;
+    const before = authority.verify(token);
+    hold = undefined;
+    await forkEm().nativeUpdate(ServiceAccount, { id: account.id }, { status: 'SUSPENDED' });
+    authority.forgetAccount(account.id);
+    // Not by the check that is under way: it began before.
+    await expectRefusal(authority.verify(token), 'UNAUTHENTICATED', refused);
+    go.resolve();
+    await before.catch(() => {});
+    expect(authority.remembered(token)).to.equal(undefined);
+  });
+
   it('asks the database once for a burst of calls with one new token', async () => {
     let forks = 0;
     const authority = await open({ forkEm: () => ((forks += 1), forkEm()) });

@@ -11,7 +11,7 @@ import { Operation } from '../../../src/operations/operation.entity.ts';
 import { pack } from '../../../src/operations/pack.ts';
 import { progressMethods } from '../../../src/operations/progress-service.ts';
 import { DomainError } from '../../../src/platform/errors.ts';
-import { expectRefusal } from '../../support/call.ts';
+import { everybodyMay, expectRefusal } from '../../support/call.ts';
 import { emptyResponse, eventually, newOperation, OperationsKit, someMetadata } from '../../support/operations-kit.ts';
 
 describe('The services of operations', () => {
@@ -196,7 +196,7 @@ describe('The services of operations', () => {
         return counts[0]!;
       };
       const auditor = { id: 'ajeauditor', type: 'serviceAccount' };
-      const access: AccessRules = { isAllowed: (_, permission) => !permission.endsWith('AccessBindings'), forget() {} };
+      const access: AccessRules = { ...everybodyMay, isAllowed: (_, permission) => !permission.endsWith('AccessBindings') };
       expect(await deltasFor(kit.call({ access }))).to.equal(1);
       expect(await deltasFor(kit.call({ subject: auditor }))).to.equal(1);
       expect(await deltasFor(kit.call({ subject: auditor, access }))).to.equal(0);

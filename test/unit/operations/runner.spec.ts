@@ -4,6 +4,7 @@ import type { JobAborted } from '../../../src/operations/job-handler.ts';
 import { type JobHandler, LeaseLost, type RunningJob } from '../../../src/operations/job-handler.ts';
 import type { Operation } from '../../../src/operations/operation.entity.ts';
 import { decodeStatus } from '../../../src/operations/status.mapper.ts';
+import { everybodyMay, someAccount } from '../../support/call.ts';
 import { emptyResponse, eventually, leavesARow, OperationsKit, response } from '../../support/operations-kit.ts';
 
 /** A handler of kind `test` whose run is given; it abandons by leaving a row for the operation `abandoned`. */
@@ -103,6 +104,22 @@ describe('Runner', () => {
     expect(seen).to.deep.equal([
       { payload: { uri: 'https://example.com/a?b="c"', list: [1, null] }, attempt: 1, checkpoint: undefined },
     ]);
+  });
+
+  it('does no work for an account that may not act any more', async () => {
+    let runs = 0;
+    const run = async () => {
+      runs += 1;
+      return async () => emptyResponse();
+    };
+    kit.startRunner([handler(run)], { access: { ...everybodyMay, isActive: async ({ id }) => id !== someAccount.id } });
+    const operation = await kit.ended(await kit.begin({ kind: 'test', payload: {} }));
+    expect(statusOf(operation)).to.include({
+      code: 7,
+      message: `Service account ${someAccount.id} may not act any more: it is suspended, has expired or is gone`,
+    });
+    await kit.ended(await kit.begin({ kind: 'test', payload: {}, unconditional: true }));
+    expect(runs).to.equal(1);
   });
 
   it('leaves jobs of kinds that it does not know to others', async () => {

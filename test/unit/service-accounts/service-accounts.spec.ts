@@ -25,8 +25,9 @@ import type { TokenAuthority } from '../../../src/iam/tokens.ts';
 import { DomainError } from '../../../src/platform/errors.ts';
 import { setLimit } from '../../../src/quotas/limits.ts';
 import { serviceAccountsQuota } from '../../../src/service-accounts/account-quota.ts';
-import { expectRefusal, someAccount } from '../../support/call.ts';
+import { everybodyMay, expectRefusal, someAccount } from '../../support/call.ts';
 import { IdentityKit } from '../../support/identity-kit.ts';
+import { untilWaiting } from '../../support/until-waiting.ts';
 
 const page = { pageSize: 0n, pageToken: '' };
 const hour = 3_600_000;
@@ -149,6 +150,36 @@ describe('ServiceAccountService and KeyService', () => {
       expect(left.accessBindings).to.deep.equal([of(other)]);
     });
 
+    it('goes with another at once, though each has roles on the other', async () => {
+      for (let round = 0; round < 6; round += 1) {
+        const [one, other] = [await kit.createAccount('mutual-one'), await kit.createAccount('mutual-other')];
+        const bound = (on: string, to: string) =>
+          kit.fork().transactional((em) =>
+            setBindings(
+              em,
+              { kind: 'iam.serviceAccount', id: on },
+              ['viewer', 'editor', 'admin'].map((roleId) => ({ roleId, subject: { id: to, type: 'serviceAccount' } })),
+            ),
+          );
+        await bound(one, other);
+        await bound(other, one);
+        // Both are kept waiting by a row that each has to lock, so that they go on at the same moment.
+        const go = Promise.withResolvers<void>();
+        const held = Promise.withResolvers<void>();
+        const holding = kit.fork().transactional(async (em) => {
+          await em.execute('lock table access_bindings in share row exclusive mode');
+          held.resolve();
+          await go.promise;
+        });
+        await held.promise;
+        const removing = Promise.all([remove(one), remove(other)]);
+        await untilWaiting(kit.fork(), 2);
+        go.resolve();
+        await Promise.all([holding, removing]);
+        expect(await kit.fork().count(AccessBinding, { resourceId: { $in: [one, other] } })).to.equal(0);
+      }
+    });
+
     it('goes while the bindings of what it has roles on are changed, without either waiting for ever', async () => {
       const resources = ['one', 'two', 'three'].map((id) => ({ kind: 'compute.image', id }) as const);
       for (let round = 0; round < 4; round += 1) {
@@ -232,8 +263,8 @@ describe('ServiceAccountService and KeyService', () => {
 
     it('works for longer by who may end its suspension alone', async () => {
       const editorMay: AccessRules = {
+        ...everybodyMay,
         isAllowed: (_subject, permission) => permissionsOf('editor').has(permission),
-        forget() {},
       };
       const editing = (change: Partial<UpdateServiceAccountRequest>) =>
         kit.accounts.update(
@@ -284,6 +315,21 @@ describe('ServiceAccountService and KeyService', () => {
       await remove(id);
       await expectRefusal(signIn(jwt), 'UNAUTHENTICATED');
       await untilRefused(token);
+    });
+
+    it('end at once on the process through which it is suspended, deleted or made to expire', async () => {
+      const { id, token } = await withToken('at-once');
+      expect((await kit.authority.verify(token)).id).to.equal(id);
+      await suspend(id);
+      expect(kit.authority.remembered(token)).to.equal(undefined);
+      await expectRefusal(kit.authority.verify(token), 'UNAUTHENTICATED');
+      await kit.accounts.reactivate({ serviceAccountId: id }, kit.call());
+      expect((await kit.authority.verify(token)).id).to.equal(id);
+      await update({ serviceAccountId: id, expiresAt: new Date(Date.now() + hour), updateMask: ['expires_at'] });
+      expect(kit.authority.remembered(token)).to.equal(undefined);
+      expect((await kit.authority.verify(token)).id).to.equal(id);
+      await remove(id);
+      await expectRefusal(kit.authority.verify(token), 'UNAUTHENTICATED');
     });
 
     it('end while it is suspended, and count again afterwards', async () => {

@@ -4,6 +4,7 @@ import { Progress, ProgressServiceClient } from '../../../generated/obraz/v1/pro
 import { notFound, TransientError, unauthenticated } from '../../../src/platform/errors.ts';
 import type { MethodsOf, ServiceParts } from '../../../src/transport/implement.ts';
 import type { ProgressServiceService } from '../../../generated/obraz/v1/progress.ts';
+import { everybodyMay } from '../../support/call.ts';
 import { type TestServer, goodToken, headers, startTestServer, subject, until } from './test-server.ts';
 
 type Watch = NonNullable<MethodsOf<typeof ProgressServiceService>['watch']>;
@@ -112,6 +113,36 @@ describe('Methods that stream', () => {
     const after = checks;
     await new Promise((resolve) => setTimeout(resolve, 100));
     expect(checks).to.be.at.most(after + 1);
+  });
+
+  it('that tell of long work outlast the token, and end with the account', async () => {
+    let checks = 0;
+    let isActive = true;
+    const access = {
+      ...everybodyMay,
+      isActive: async ({ id }: { id: string }) => {
+        checks += 1;
+        return isActive && id === subject.id;
+      },
+    };
+    let tokens = 0;
+    const authenticate = async () => {
+      tokens += 1;
+      return subject;
+    };
+    const longWork = new Set(['obraz.v1.ProgressService/Watch']);
+    await start(
+      async function* (_, { signal }) {
+        yield progress(1);
+        await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+      },
+      { authenticate, access, longWork, recheckMs: 10 },
+    );
+    const { received, ended } = watch();
+    await until(() => received.length === 1 && checks > 3);
+    isActive = false;
+    expect(await ended).to.include({ code: codes.UNAUTHENTICATED });
+    expect(tokens).to.equal(1);
   });
 
   it('answer UNIMPLEMENTED when they are missing', async () => {
