@@ -45,6 +45,7 @@ import type { OnCorrupt } from './storage/damage.ts';
 import { openStore } from './store.ts';
 import { loadDescriptors } from './transport/descriptors.ts';
 import { methodJson } from './transport/message-json.ts';
+import { RateLimits } from './transport/rate-limits.ts';
 
 export interface App extends AsyncDisposable {
   readonly dataDirectory: string;
@@ -139,6 +140,7 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
     const keepMs = config.audit.keepDays * 24 * 60 * 60 * 1000;
     undo.use(untilDisposed((ended) => keepEventsFor(keepMs, { fork, log }, ended)));
   }
+  const limits = new RateLimits(config.rates, metrics);
   const blockParts = {
     config,
     ids,
@@ -152,6 +154,7 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
     jobMetrics,
     metrics,
     audit: attachments,
+    limits,
     log,
   };
   const blockAccess =
@@ -175,6 +178,7 @@ export async function startApp(config: Config, signal: AbortSignal): Promise<App
       storage,
       maintenance,
       audit,
+      limits,
       descriptors,
     }),
   );

@@ -30,6 +30,7 @@ import type { Metrics } from './platform/metrics.ts';
 import { StartError } from './platform/start-error.ts';
 import { Turns } from './platform/turns.ts';
 import type { Storage } from './storage/open.ts';
+import type { RateLimits } from './transport/rate-limits.ts';
 
 export interface BlockAccessParts {
   config: Config;
@@ -47,6 +48,7 @@ export interface BlockAccessParts {
   metrics: Metrics;
   /** Of what is opened for writing. */
   audit: AttachAudit;
+  limits: RateLimits;
   log: Log;
 }
 
@@ -74,7 +76,18 @@ export async function startBlockAccess(parts: BlockAccessParts): Promise<BlockAc
   const turns = new Turns();
   let settlement: Settlement | undefined;
   const attachments = undo.use(
-    new Attachments({ fork, access, storage, files, machineId, turns, log, audit, onSealed: () => settlement?.soon() }),
+    new Attachments({
+      fork,
+      access,
+      storage,
+      files,
+      machineId,
+      turns,
+      log,
+      audit,
+      admitChange: (subjectId) => parts.limits.admitChange(subjectId, ''),
+      onSealed: () => settlement?.soon(),
+    }),
   );
   const { isWriting } = attachments;
   const shared = { fork, files, machineId, isWriting, log, attachments, turns };
@@ -133,7 +146,14 @@ async function startServer(parts: BlockAccessParts, attachments: Attachments): P
       ...(hasSocket ? [{ address: socket, tls: 'off' } as const] : []),
       { address, tls: clientAuthority === undefined ? 'off' : 'required' },
     ],
-    provider: exportProvider({ fork, access, attachments, keys: authority, adminId: ids.serviceAccountId }),
+    provider: exportProvider({
+      fork,
+      access,
+      attachments,
+      keys: authority,
+      adminId: ids.serviceAccountId,
+      attempt: (peer, check) => parts.limits.attempt(peer, check),
+    }),
     tls: credentials(certificates.current),
     onError: (error) => log.error({ err: error }, 'an NBD export failed'),
     onOpened: ({ id, peer }) => log.info({ connection: id, peer: peer.remoteAddress }, 'an export was opened'),

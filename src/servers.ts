@@ -60,7 +60,7 @@ import type { UrlPolicy } from './sources/url-policy.ts';
 import type { Storage } from './storage/open.ts';
 import type { Descriptors } from './transport/descriptors.ts';
 import { implement, type ServiceParts } from './transport/implement.ts';
-import { RateLimits } from './transport/rate-limits.ts';
+import type { RateLimits } from './transport/rate-limits.ts';
 import { createRequestMetrics } from './transport/request-metrics.ts';
 import { startGrpcServer } from './transport/server.ts';
 import type { Service } from './transport/service.ts';
@@ -82,6 +82,8 @@ export interface ServerParts {
   storage: Storage;
   maintenance: Maintenance;
   audit: Audit;
+  /** The same as block access has. */
+  limits: RateLimits;
   descriptors: Descriptors;
   /** NBD URIs that open an export of this process. */
   exportUris: (exportName: string) => string[];
@@ -156,9 +158,8 @@ export interface Servers extends AsyncDisposable {
 }
 
 export async function startServers(server: ServerParts): Promise<Servers> {
-  const { config, log, authority, certificates, descriptors } = server;
+  const { config, log, authority, certificates, descriptors, limits } = server;
   const authenticator = new Authenticator(authority, server.external);
-  const limits = new RateLimits(config.rates, server.metrics);
   const parts: ServiceParts = {
     authenticate(token, { peer }) {
       const known = token === undefined ? undefined : authenticator.remembered(token);

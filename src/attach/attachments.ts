@@ -35,6 +35,8 @@ export interface AttachmentsParts extends WriterGenerationsParts {
   indexBudget?: Partial<IndexBudgetBounds>;
   /** Exports that one subject may have open here. */
   maxSessionsPerSubject?: number;
+  /** Asked before something is opened for writing, which leaves rows as a change does. @throws DomainError RESOURCE_EXHAUSTED. */
+  admitChange?: ((subjectId: string) => void) | undefined;
   renewMs?: number;
   recheckMs?: number;
 }
@@ -112,6 +114,7 @@ export class Attachments implements AsyncDisposable {
     if (this.#leases.size >= maxSessions)
       throw new DomainError('RESOURCE_EXHAUSTED', `more than ${maxSessions} exports are open`);
     this.#assertRoomFor(access.subject);
+    if (access.mode === 'READ_WRITE') this.#parts.admitChange?.(access.subject.id);
     try {
       return await this.#open(access, peer, signal);
     } catch (error) {

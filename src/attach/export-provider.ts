@@ -22,6 +22,8 @@ export interface ExportProviderParts {
   access: AccessRules;
   attachments: Attachments;
   keys: TicketKeys;
+  /** Looks at what a client shows; one that is not good, UNAUTHENTICATED, counts for its address. @throws DomainError RESOURCE_EXHAUSTED. */
+  attempt?: (<Answer>(peer: string, check: () => Promise<Answer>) => Promise<Answer>) | undefined;
   /** Whom clients on the Unix socket are. */
   adminId: string;
 }
@@ -56,13 +58,9 @@ async function list({ fork, access, adminId }: ExportProviderParts, peer: NbdPee
   );
 }
 
-async function resolve({ fork, keys, adminId }: ExportProviderParts, name: string, peer: NbdPeer): Promise<Access> {
-  if (isTicket(name)) {
-    const claims = readTicket(name, keys);
-    if (claims === undefined)
-      throw new ExportRefused('POLICY', 'the ticket is not good, or has expired: get another one (obraz nbd attach <id>)');
-    return claims;
-  }
+async function resolve(parts: ExportProviderParts, name: string, peer: NbdPeer): Promise<Access> {
+  const { fork, keys, adminId, attempt = (_peer, check) => check() } = parts;
+  if (isTicket(name)) return attempt(peer.remoteAddress, async () => goodTicket(name, keys));
   const subject = subjectOf(peer, adminId);
   const isForReading = name.endsWith(readOnlySuffix);
   const id = isForReading ? name.slice(0, -readOnlySuffix.length) : name;
@@ -72,6 +70,14 @@ async function resolve({ fork, keys, adminId }: ExportProviderParts, name: strin
   if (isForReading) return { subject, tokenId: undefined, resourceId: id, mode: 'READ_ONLY' };
   const [found] = await findAttachables(fork(), [id]);
   return { subject, tokenId: undefined, resourceId: id, mode: found?.kind === 'disk' ? 'READ_WRITE' : 'READ_ONLY' };
+}
+
+/** @throws DomainError UNAUTHENTICATED. */
+function goodTicket(name: string, keys: TicketKeys): Access {
+  const claims = readTicket(name, keys);
+  if (claims !== undefined) return claims;
+  const text = 'the ticket is not good, or has expired: get another one (obraz nbd attach <id>)';
+  throw new DomainError('UNAUTHENTICATED', text);
 }
 
 /** Who a client is that shows no ticket. */

@@ -62,13 +62,13 @@ export class RateLimits {
     };
   }
 
-  /** Of a peer, `192.0.2.1:4242` or `2001:db8::1:4242`. To read an IPv6 address takes longer than all the rest here: those are remembered. */
+  /** Of a peer, `192.0.2.1:4242`, `2001:db8::1:4242` as grpc-js writes it, or `[2001:db8::1]:4242`. To read an IPv6 address takes longer than all the rest here: those are remembered. */
   #networkOf(peer: string): string {
     const address = peer.slice(0, peer.lastIndexOf(':'));
     if (!address.includes(':')) return address;
     const known = this.#networks.get(address);
     if (known !== undefined) return known;
-    const network = networkOf(address);
+    const network = networkOf(address.replace(/^\[(.*)\]$/, '$1'));
     if (this.#networks.size >= maxCallers) this.#networks.clear();
     this.#networks.set(address, network);
     return network;

@@ -28,7 +28,10 @@ import { everybodyMay } from './call.ts';
 
 const MiB = 1024 * 1024;
 
-export interface MachineOptions extends Pick<AttachmentsParts, 'bounds' | 'indexBudget' | 'maxSessionsPerSubject'> {
+export interface MachineOptions extends Pick<
+  AttachmentsParts,
+  'bounds' | 'indexBudget' | 'maxSessionsPerSubject' | 'admitChange' | 'audit'
+> {
   targets?: CaptureTargets;
   /** False: nothing is settled or committed but by an opening. */
   settles?: boolean;
@@ -113,6 +116,8 @@ export class AttachKit implements AsyncDisposable {
         ...(bounds === undefined ? {} : { bounds }),
         ...(indexBudget === undefined ? {} : { indexBudget }),
         ...(options.maxSessionsPerSubject === undefined ? {} : { maxSessionsPerSubject: options.maxSessionsPerSubject }),
+        ...(options.admitChange === undefined ? {} : { admitChange: options.admitChange }),
+        ...(options.audit === undefined ? {} : { audit: options.audit }),
         renewMs: 100,
         recheckMs: 100,
       }),

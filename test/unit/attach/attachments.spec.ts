@@ -12,6 +12,8 @@ import { Operations } from '../../../src/operations/operations.ts';
 import { packedEmpty } from '../../../src/operations/pack.ts';
 import { parsePageAddress } from '../../../src/storage/address.ts';
 import { openLayerView } from '../../../src/storage/layer-view.ts';
+import { Metrics } from '../../../src/platform/metrics.ts';
+import { RateLimits } from '../../../src/transport/rate-limits.ts';
 import { AttachKit, refusal } from '../../support/attach-kit.ts';
 import { eventually } from '../../support/attached-disk.ts';
 import { FailingSyncs } from '../../support/failing-syncs.ts';
@@ -294,6 +296,20 @@ describe(`attachments (OBRAZ_TEST_SEED=${testSeed})`, function () {
     await expectRefusal(open(), 'RESOURCE_EXHAUSTED', /has 2 exports open/);
     await second[Symbol.asyncDispose]();
     await using _third = await open();
+  });
+
+  it('counts what is opened for writing as a change of its subject, and asks before anything is done', async () => {
+    const rates = { subjectCallsPerSecond: 0, addressCallsPerSecond: 0, failedAuthenticationsPerMinute: 0 };
+    const limits = new RateLimits({ ...rates, subjectChangesPerSecond: 0.05 }, new Metrics(), () => 1e6);
+    await using here = await machine('often', { admitChange: (id) => limits.admitChange(id, '') });
+    const resourceId = await newDisk();
+    const open = async (mode: 'READ_WRITE' | 'READ_ONLY'): Promise<void> => {
+      const subject = { id: kit.subjectId, type: 'serviceAccount' };
+      await using _device = await here.attachments.open({ subject, tokenId: undefined, resourceId, mode }, 'a test', signal);
+    };
+    for (let time = 0; time < 3; time += 1) await open('READ_WRITE');
+    await expectRefusal(open('READ_WRITE'), 'RESOURCE_EXHAUSTED', /^Too many changes of/);
+    await open('READ_ONLY');
   });
 
   it('ends a session whose lease is gone, and commits what it had answered', async () => {
