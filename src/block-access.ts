@@ -70,7 +70,7 @@ export async function startBlockAccess(parts: BlockAccessParts): Promise<BlockAc
   const { config, dataFolder, ids, fork, storage, access, bell, operations, log, audit } = parts;
   const machineId = await readMachineId(path.join(dataFolder, 'machine-id'));
   // The processes that had them are dead: this one holds the folder's lock.
-  await removeSessionsOfMachine(fork(), machineId);
+  await fork().transactional(async (em) => audit.detached(em, await removeSessionsOfMachine(em, machineId)));
   const files = await GenerationFiles.open(dataFolder, ids.cloudId);
   await using undo = new AsyncDisposableStack();
   const turns = new Turns();
@@ -90,7 +90,7 @@ export async function startBlockAccess(parts: BlockAccessParts): Promise<BlockAc
     }),
   );
   const { isWriting } = attachments;
-  const shared = { fork, files, machineId, isWriting, log, attachments, turns };
+  const shared = { fork, files, machineId, isWriting, log, audit, attachments, turns };
   settlement = undo.use(new Settlement({ ...shared, operations, bell, subjectId: ids.serviceAccountId }));
   const admissions = new Admissions({ fork });
   const handler = commitJob({

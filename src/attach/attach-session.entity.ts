@@ -1,6 +1,7 @@
 // One connection that has a disk, an image or a snapshot open. The row is its lease: a disk has a writer while such a row of mode
 // READ_WRITE lies before its `leaseUntil`, by the database's clock. Written by session-queries.ts alone, which tells the rules.
-import { defineEntity } from '@mikro-orm/core';
+import { defineEntity, p } from '@mikro-orm/core';
+import type { AttachedBy } from '../audit/attach-audit.ts';
 import { instant, text } from '../db/columns.ts';
 
 export type SessionMode = 'READ_WRITE' | 'READ_ONLY';
@@ -23,6 +24,8 @@ const AttachSessionSchema = defineEntity({
     leaseUntil: instant(),
     /** What the session reads from: kept from garbage collection while the row is there. Null: zeros. */
     baseRoot: text().nullable(),
+    /** Of a writer: for the event of its end, whoever it is that ends it. */
+    attachedBy: p.json<AttachedBy>().nullable(),
   },
   uniques: [{ name: 'attach_sessions_writer_unique', properties: ['resourceId'], where: "mode = 'READ_WRITE'" }],
   indexes: [

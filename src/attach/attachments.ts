@@ -3,6 +3,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type EntityManager, LockMode } from '@mikro-orm/postgresql';
+import type { AttachedBy } from '../audit/attach-audit.ts';
 import { Disk } from '../disks/disk.entity.ts';
 import type { AccessRules } from '../iam/access-control.ts';
 import type { Subject } from '../iam/call.ts';
@@ -22,7 +23,7 @@ import { IndexBudget, type IndexBudgetBounds, OwnIndexes } from './index-budget.
 import { LayerReader } from './layer-reader.ts';
 import { Lease } from './lease.ts';
 import { type Attachable, describe, lockReady } from './resources.ts';
-import { insertSession, liveWriter, type NewSession, removeSessions, renewSessions } from './session-queries.ts';
+import { insertSession, liveWriter, type NewSession, removeSessions, renewSessions, type SessionRow } from './session-queries.ts';
 import { settleDisk } from './settle.ts';
 import { defaultWriterBounds, type WriterBounds } from './write-room.ts';
 import { WriterGenerations, type WriterGenerationsParts } from './writer-generations.ts';
@@ -191,7 +192,7 @@ export class Attachments implements AsyncDisposable {
       return writable.disk.layerRoot ?? null;
     });
     await using undo = new AsyncDisposableStack();
-    undo.defer(() => this.#close(lease, peer));
+    undo.defer(() => this.#close(lease));
     const sealed: Generation[] = [];
     // Until the writer counts them: many disks may be opened at once.
     const own = new OwnIndexes(sealed);
@@ -215,7 +216,7 @@ export class Attachments implements AsyncDisposable {
       this.#leases.delete(lease.id);
     };
     const budget = this.indexBudget;
-    const opened = { lease, peer, overlay, number, base: session.baseRoot, budget, closed };
+    const opened = { lease, overlay, number, base: session.baseRoot, budget, closed };
     const writer: WriterGenerations = new WriterGenerations(this.#parts, opened);
     this.#writers.set(diskId, writer);
     try {
@@ -255,9 +256,11 @@ export class Attachments implements AsyncDisposable {
     if (mode === 'READ_WRITE') this.#writing.add(id);
     try {
       const session = await fork().transactional(async (em) => {
-        const row = { id, machineId, resourceId, mode, subjectId: subject.id, peer, baseRoot: await lock(em) };
-        await insertSession(em, row);
-        if (mode === 'READ_WRITE') await audit?.attached(em, { ...access, peer }, id);
+        const baseRoot = await lock(em);
+        const attachedBy = mode === 'READ_WRITE' ? toAttachedBy(access, peer) : null;
+        const row = { id, machineId, resourceId, mode, subjectId: subject.id, peer, baseRoot, attachedBy };
+        await audit?.detached(em, await insertSession(em, row));
+        if (attachedBy !== null) await audit?.attached(em, attachedBy, id);
         return row;
       });
       const lease = new Lease(id, access, askedAtMs);
@@ -269,16 +272,16 @@ export class Attachments implements AsyncDisposable {
     }
   }
 
-  /** Of a session that has no writer (any more); one that was to have one tells its `peer`. */
-  async #close(lease: Lease, peer?: string): Promise<void> {
+  /** Of a session that has no writer (any more). */
+  async #close(lease: Lease): Promise<void> {
     lease.release();
     this.#leases.delete(lease.id);
     // When the database is away the lease ends by itself.
     const { fork, audit } = this.#parts;
     await fork()
       .transactional(async (em) => {
-        const removed = await removeSessions(em, [lease.id]);
-        if (peer !== undefined && removed.length > 0) await audit?.detached(em, { ...lease.access, peer }, lease.id);
+        const ended = await removeSessions(em, [lease.id]);
+        await audit?.detached(em, ended);
       })
       .catch(() => {});
     this.#writing.delete(lease.id);
@@ -337,6 +340,14 @@ export class Attachments implements AsyncDisposable {
   }
 }
 
+/** Without the groups of users, of which there may be many. */
+const toAttachedBy = ({ subject: { id, type }, tokenId, resourceId }: Access, peer: string): AttachedBy => ({
+  subject: { id, type },
+  tokenId,
+  resourceId,
+  peer,
+});
+
 /** In the session's transaction: while the row is locked its root cannot be let go, and afterwards the session holds it. */
 async function readableRoot(em: EntityManager, attachable: Attachable): Promise<string | null> {
   if (attachable.kind !== 'disk') {
@@ -360,13 +371,7 @@ const isBeingCommitted = (diskId: string): DomainError =>
 
 class DiskHasWriter extends DomainError {}
 
-const attachedElsewhere = ({
-  resourceId,
-  peer,
-  machineId,
-  subjectId,
-  createdAt,
-}: NewSession & { createdAt: Date }): DomainError =>
+const attachedElsewhere = ({ resourceId, peer, machineId, subjectId, createdAt }: SessionRow): DomainError =>
   new DiskHasWriter(
     'FAILED_PRECONDITION',
     `Disk ${resourceId} is attached for writing since ${createdAt.toISOString()} by ${peer} (subject ${subjectId}) at machine ${machineId}: one writer at a time; detach it there first`,

@@ -87,7 +87,7 @@ function subjectOf({ isUnixSocket, certificateSubject }: NbdPeer, adminId: strin
 }
 
 const describePeer = ({ remoteAddress, certificateSubject }: NbdPeer): string =>
-  certificateSubject === undefined ? remoteAddress : `${remoteAddress} (${certificateSubject.slice(0, 64)})`;
+  certificateSubject === undefined ? remoteAddress : `${remoteAddress} (${certificateSubject.slice(0, 64).toWellFormed()})`;
 
 const toInfo = (exportName: string, { name, kind, id, sizeBytes }: Attachable, mode: SessionMode): ExportInfo => ({
   name: exportName,

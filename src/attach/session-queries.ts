@@ -7,8 +7,10 @@
 //   So a process that was stopped and wakes up finds that it may change nothing.
 // - All instants are the database's. A process only measures how long ago it asked (session-keeper.ts).
 // - What a session reads from is held: `base_root` is a root of garbage collection while the row is there.
+// - A row goes with the event of its end, in one transaction, whoever removes it: what removes rows answers them for that.
 // - Rows are locked in one order: disk, session, generation, job. Renewals skip rows that are locked.
 import type { EntityManager } from '@mikro-orm/postgresql';
+import type { AttachedBy, EndedSession } from '../audit/attach-audit.ts';
 import { query } from '../db/bound-query.ts';
 import type { SessionMode } from './attach-session.entity.ts';
 
@@ -22,11 +24,15 @@ export interface NewSession {
   subjectId: string;
   peer: string;
   baseRoot: string | null;
+  /** Null of one that only reads: no events are left of those. */
+  attachedBy: AttachedBy | null;
 }
 
-export interface SessionRow extends NewSession {
+export interface SessionRow extends Omit<NewSession, 'attachedBy'> {
   createdAt: Date;
 }
+
+const ended = 'returning id, attached_by as "attachedBy"';
 
 const columns = `id, machine_id as "machineId", resource_id as "resourceId", mode, subject_id as "subjectId", peer,
   base_root as "baseRoot", created_at as "createdAt"`;
@@ -46,21 +52,28 @@ export async function liveWriter(em: EntityManager, diskId: string): Promise<Ses
   return row && toRow(row);
 }
 
-/** In a transaction that has the resource's row locked and, for a writer, has seen that there is none. */
-export async function insertSession(em: EntityManager, session: NewSession, lease = leaseMs): Promise<void> {
-  if (session.mode === 'READ_WRITE') {
-    await query(
-      em,
-      `delete from attach_sessions where resource_id = $1 and mode = 'READ_WRITE' and lease_until <= clock_timestamp()`,
-      [session.resourceId],
-    );
-  }
+/**
+ * In a transaction that has the resource's row locked and, for a writer, has seen that there is none. Answers the session that it replaces:
+ * of a writer whose lease has ended.
+ */
+export async function insertSession(em: EntityManager, session: NewSession, lease = leaseMs): Promise<EndedSession[]> {
+  const { id, machineId, resourceId, mode, subjectId, peer, baseRoot, attachedBy } = session;
+  const replaced =
+    mode === 'READ_ONLY'
+      ? []
+      : await query<EndedSession>(
+          em,
+          `delete from attach_sessions where resource_id = $1 and mode = 'READ_WRITE' and lease_until <= clock_timestamp() ${ended}`,
+          [resourceId],
+        );
   await query(
     em,
-    `insert into attach_sessions (id, machine_id, resource_id, mode, subject_id, peer, base_root, created_at, lease_until)
-     values ($1, $2, $3, $4, $5, $6, $7, clock_timestamp(), clock_timestamp() + $8 * interval '1 millisecond')`,
-    [session.id, session.machineId, session.resourceId, session.mode, session.subjectId, session.peer, session.baseRoot, lease],
+    `insert into attach_sessions
+       (id, machine_id, resource_id, mode, subject_id, peer, base_root, attached_by, created_at, lease_until)
+     values ($1, $2, $3, $4, $5, $6, $7, $8::jsonb, clock_timestamp(), clock_timestamp() + $9 * interval '1 millisecond')`,
+    [id, machineId, resourceId, mode, subjectId, peer, baseRoot, attachedBy && JSON.stringify(attachedBy), lease],
   );
+  return replaced;
 }
 
 export interface RenewedSession {
@@ -95,19 +108,19 @@ export const moveSession = (em: EntityManager, id: string, baseRoot: string | nu
   query(em, 'update attach_sessions set base_root = $2 where id = $1', [id, baseRoot]);
 
 /** Answers those that were still there. */
-export const removeSessions = (em: EntityManager, ids: readonly string[]): Promise<{ id: string }[]> =>
-  query(em, 'delete from attach_sessions where id = any ($1::text[]) returning id', [ids]);
+export const removeSessions = (em: EntityManager, ids: readonly string[]): Promise<EndedSession[]> =>
+  query(em, `delete from attach_sessions where id = any ($1::text[]) ${ended}`, [ids]);
 
 /**
  * Frees what earlier processes of this machine had open: they are dead, since this one holds the lock of the machine's folder. Before
  * the first session of this process alone.
  */
-export const removeSessionsOfMachine = (em: EntityManager, machineId: string): Promise<unknown> =>
-  query(em, 'delete from attach_sessions where machine_id = $1', [machineId]);
+export const removeSessionsOfMachine = (em: EntityManager, machineId: string): Promise<EndedSession[]> =>
+  query(em, `delete from attach_sessions where machine_id = $1 ${ended}`, [machineId]);
 
 /** Of machines that died. Their leases have ended long ago; what they read from need not be held any more. */
-export const removeExpiredSessions = (em: EntityManager): Promise<unknown> =>
-  query(em, `delete from attach_sessions where lease_until < clock_timestamp() - interval '10 minutes'`);
+export const removeExpiredSessions = (em: EntityManager): Promise<EndedSession[]> =>
+  query(em, `delete from attach_sessions where lease_until < clock_timestamp() - interval '10 minutes' ${ended}`);
 
 /** What is open, of one resource or of all, by one subject or by all, newest first. */
 export async function liveSessions(

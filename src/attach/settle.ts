@@ -2,6 +2,7 @@
 // prove. Only generations of this machine, and only when no session of this process writes them: the lock of the data folder says that no
 // other process does.
 import type { EntityManager } from '@mikro-orm/postgresql';
+import type { AttachAudit } from '../audit/attach-audit.ts';
 import { TransientError } from '../platform/errors.ts';
 import type { Log } from '../platform/log.ts';
 import { OverlayFailedError, OverlayFullError } from '../storage/overlay/errors.ts';
@@ -16,6 +17,8 @@ export interface SettleParts {
   machineId: string;
   isWriting: (sessionId: string) => boolean;
   log: Log;
+  /** Of writers whose sessions end here. */
+  audit?: AttachAudit;
 }
 
 /** In the disk's turn. @throws DomainError DATA_LOSS when a log is missing or damaged; TransientError when it cannot be made durable. */
@@ -29,7 +32,7 @@ export const isAbandoned = ({ machineId, isWriting }: SettleParts, row: Generati
   row.state === 'OPEN' && row.machineId === machineId && !isWriting(row.writerId);
 
 async function settle(parts: SettleParts, row: GenerationRow, signal: AbortSignal | undefined): Promise<void> {
-  const { fork, files, machineId, log } = parts;
+  const { fork, files, machineId, log, audit } = parts;
   await using recovered = await recoverGeneration(files.of(row), row, signal).catch((error: unknown) => {
     const isOfTheWorld = error instanceof OverlayFailedError || error instanceof OverlayFullError;
     throw isOfTheWorld ? new TransientError(`Disk ${row.diskId}: ${error.message}`, { cause: error }) : error;
@@ -38,7 +41,7 @@ async function settle(parts: SettleParts, row: GenerationRow, signal: AbortSigna
   await fork().transactional(async (em) => {
     await lockDiskRow(em, row.diskId);
     await sealAbandoned(em, { ...row, lengthBytes }, machineId);
-    await removeSessions(em, [row.writerId]);
+    await audit?.detached(em, await removeSessions(em, [row.writerId]));
   });
   log.info({ diskId: row.diskId, generation: row.generation, lengthBytes }, 'what a writer left was sealed');
 }

@@ -215,7 +215,7 @@ export class Settlement implements AsyncDisposable {
 
   /** Files that no row names, of writers that are gone or are past them; and rows of sessions of machines that died. */
   async #sweep(): Promise<void> {
-    const { fork, files, machineId, attachments } = this.#parts;
+    const { fork, files, machineId, attachments, audit } = this.#parts;
     // Files first: what is made after this look is not in the list.
     const found = await files.list();
     // Asked before the rows are: a file whose writer is past it now gets no row any more, while one that is open now may have got one and
@@ -237,7 +237,7 @@ export class Settlement implements AsyncDisposable {
         );
       }
     }
-    await removeExpiredSessions(fork());
+    await fork().transactional(async (em) => audit?.detached(em, await removeExpiredSessions(em)));
     this.#sweptAtMs = performance.now();
   }
 

@@ -46,8 +46,6 @@ export interface WriterGenerationsParts {
 /** What the session's opening has made; the overlay's open generation is `number`, and has no row yet. */
 export interface OpenedOverlay {
   lease: Lease;
-  /** Where its client is. */
-  peer: string;
   overlay: WritableOverlay;
   number: number;
   base: string | null;
@@ -61,7 +59,6 @@ export class WriterGenerations implements LogOwner, AsyncDisposable {
   readonly lease: Lease;
   readonly overlay: WritableOverlay;
   readonly #parts: WriterGenerationsParts;
-  readonly #peer: string;
   readonly #budget: IndexBudget;
   readonly #closed: () => void;
   /** Of the open generation. */
@@ -82,9 +79,8 @@ export class WriterGenerations implements LogOwner, AsyncDisposable {
   /** The next generation's file, as soon as there was room for it. */
   #spare: OpenGeneration | undefined;
 
-  constructor(parts: WriterGenerationsParts, { lease, peer, overlay, number, base, budget, closed }: OpenedOverlay) {
+  constructor(parts: WriterGenerationsParts, { lease, overlay, number, base, budget, closed }: OpenedOverlay) {
     this.#parts = parts;
-    this.#peer = peer;
     this.lease = lease;
     this.overlay = overlay;
     this.diskId = lease.access.resourceId;
@@ -318,8 +314,7 @@ export class WriterGenerations implements LogOwner, AsyncDisposable {
         else if (!(await sealGeneration(em, { ...this.#key, lengthBytes })))
           throw new Error('the lease has ended before it was sealed');
         // What is done again, since its outcome was not known, finds it gone.
-        const removed = await removeSessions(em, [lease.id]);
-        if (removed.length > 0) await audit?.detached(em, { ...lease.access, peer: this.#peer }, lease.id);
+        await audit?.detached(em, await removeSessions(em, [lease.id]));
       });
       return isEmpty ? 'dropped' : 'sealed';
     } catch (error) {

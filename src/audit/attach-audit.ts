@@ -18,11 +18,17 @@ export interface AttachedBy {
   peer: string;
 }
 
+/** A session that is over, as its row told of it; null of one that only read. */
+export interface EndedSession {
+  id: string;
+  attachedBy: AttachedBy | null;
+}
+
 export interface AttachAudit {
   /** In the transaction that makes the session. */
   attached(em: EntityManager, by: AttachedBy, sessionId: string): Promise<void>;
-  /** In the transaction that ends the session. */
-  detached(em: EntityManager, by: AttachedBy, sessionId: string): Promise<void>;
+  /** In the transaction that removes the rows of these sessions. */
+  detached(em: EntityManager, sessions: readonly EndedSession[]): Promise<void>;
   /** Later, and at a bounded rate. */
   refused(by: AttachedBy, error: DomainError, code: number): void;
 }
@@ -31,8 +37,9 @@ export const createAttachAudit = ({ refusals, places }: { refusals: Refusals; pl
   async attached(em, by, sessionId) {
     await insertEvent(em, places, eventOf(attachDisk, by, 'DONE', sessionId), placeOf(attachDisk, by));
   },
-  async detached(em, by, sessionId) {
-    await insertEvent(em, places, eventOf(detachDisk, by, 'DONE', sessionId), placeOf(detachDisk, by));
+  async detached(em, sessions) {
+    for (const { id, attachedBy: by } of sessions)
+      if (by !== null) await insertEvent(em, places, eventOf(detachDisk, by, 'DONE', id), placeOf(detachDisk, by));
   },
   refused(by, error, code) {
     const leftOut = refusals.admit({ subjectId: by.subject.id, address: by.peer });

@@ -347,6 +347,25 @@ describe('The audit', function () {
     expect(detached!.details['sessionId']).to.equal(attached!.details['sessionId']).and.be.a('string');
   });
 
+  it('tells of the end of a writer that could not say goodbye, after a kill -9', async () => {
+    const { id: diskId } = await client.disk({ name: 'left-behind' });
+    const { addresses } = await obraz.bootstrap();
+    await using disk = await AttachedDisk.open(addresses.nbd!, (await client.createTicket(diskId)).ticket);
+    await disk.write(0, Buffer.alloc(4096, 'w'));
+    await obraz.kill();
+    client[Symbol.dispose]();
+    await start();
+    const isSession = ({ eventType }: AuditEventJson): boolean => /(Attach|Detach)Disk$/.test(eventType);
+    const found = await seen((event) => isSession(event) && about(diskId)(event), 2);
+    expect(found.map(({ eventType }) => eventType)).to.deep.equal([
+      'obraz.audit.attach.AttachDisk',
+      'obraz.audit.attach.DetachDisk',
+    ]);
+    const [attached, detached] = found;
+    expect(detached!.authentication).to.deep.equal(attached!.authentication);
+    expect(detached!.details).to.deep.equal(attached!.details);
+  });
+
   it('counts authentications that fail, tokens as well as proofs, and looks at no more of them; tokens that are known go on', async () => {
     const stranger = new Metadata();
     stranger.set('authorization', 'Bearer t1.made-up.token');

@@ -122,7 +122,8 @@ export class AttachKit implements AsyncDisposable {
         recheckMs: 100,
       }),
     );
-    const shared = { files, machineId, isWriting: attachments.isWriting, log, attachments, turns };
+    const audit = options.audit === undefined ? {} : { audit: options.audit };
+    const shared = { files, machineId, isWriting: attachments.isWriting, log, attachments, turns, ...audit };
     const admissions = new Admissions({ fork });
     const settle = (): void => {
       const ofSettlement = { ...shared, fork: options.forkOfSettlement ?? fork, operations, bell, subjectId, intervalMs: 200 };

@@ -60,6 +60,7 @@ describe('leases and generations', () => {
       subjectId: 'ajesubject',
       peer: '127.0.0.1:1',
       baseRoot: 'base',
+      attachedBy: null,
       ...parts,
     };
     await inTransaction(async (em) => {
