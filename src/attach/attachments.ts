@@ -259,7 +259,8 @@ export class Attachments implements AsyncDisposable {
         const baseRoot = await lock(em);
         const attachedBy = mode === 'READ_WRITE' ? toAttachedBy(access, peer) : null;
         const row = { id, machineId, resourceId, mode, subjectId: subject.id, peer, baseRoot, attachedBy };
-        await audit?.detached(em, await insertSession(em, row));
+        const replaced = await insertSession(em, row);
+        await audit?.detached(em, replaced);
         if (attachedBy !== null) await audit?.attached(em, attachedBy, id);
         return row;
       });

@@ -41,7 +41,8 @@ async function settle(parts: SettleParts, row: GenerationRow, signal: AbortSigna
   await fork().transactional(async (em) => {
     await lockDiskRow(em, row.diskId);
     await sealAbandoned(em, { ...row, lengthBytes }, machineId);
-    await audit?.detached(em, await removeSessions(em, [row.writerId]));
+    const ended = await removeSessions(em, [row.writerId]);
+    await audit?.detached(em, ended);
   });
   log.info({ diskId: row.diskId, generation: row.generation, lengthBytes }, 'what a writer left was sealed');
 }

@@ -237,7 +237,10 @@ export class Settlement implements AsyncDisposable {
         );
       }
     }
-    await fork().transactional(async (em) => audit?.detached(em, await removeExpiredSessions(em)));
+    await fork().transactional(async (em) => {
+      const ended = await removeExpiredSessions(em);
+      await audit?.detached(em, ended);
+    });
     this.#sweptAtMs = performance.now();
   }
 

@@ -314,7 +314,8 @@ export class WriterGenerations implements LogOwner, AsyncDisposable {
         else if (!(await sealGeneration(em, { ...this.#key, lengthBytes })))
           throw new Error('the lease has ended before it was sealed');
         // What is done again, since its outcome was not known, finds it gone.
-        await audit?.detached(em, await removeSessions(em, [lease.id]));
+        const ended = await removeSessions(em, [lease.id]);
+        await audit?.detached(em, ended);
       });
       return isEmpty ? 'dropped' : 'sealed';
     } catch (error) {
