@@ -47,7 +47,7 @@ async function list({ fork, access, adminId }: ExportProviderParts, peer: NbdPee
   // Tickets are not listed: who has one knows it.
   if (subject === undefined) return [];
   const em = fork();
-  const candidates = await listAttachables(em);
+  const candidates = await listAttachables(em, subject);
   const modes = candidates.map(({ kind }): SessionMode => (kind === 'disk' ? 'READ_WRITE' : 'READ_ONLY'));
   const outcomes = await checkAccesses(
     { em, rules: access },

@@ -1,7 +1,11 @@
 // What can be opened: disks, images and snapshots, found by id alone, since that is all that a client names.
 import type { EntityManager } from '@mikro-orm/postgresql';
 import { query } from '../db/bound-query.ts';
+import type { Subject } from '../iam/call.ts';
 import type { Permission } from '../iam/permissions.ts';
+import { principalsOf } from '../iam/principals.ts';
+import type { ResourceKind } from '../iam/resource.ts';
+import { rolesWith } from '../iam/roles.ts';
 import type { ResourceStatus } from '../resources/status.ts';
 import type { SessionMode } from './attach-session.entity.ts';
 
@@ -24,21 +28,47 @@ export interface Attachable {
 /** Exports that LIST names at most, of each kind. */
 const maxListed = 300;
 
-const select = (condition: string, tail = ''): string => `
+/** `condition` of each kind, in the order of the kinds. */
+const select = (condition: (kind: AttachableKind) => string, tail = ''): string => `
   (select 'disk' as kind, id, folder_id as "folderId", name, size::float8 as "sizeBytes", status, layer_root as "layerRoot",
-     machine_id as "machineId" from disks where ${condition} ${tail})
+     machine_id as "machineId" from disks where ${condition('disk')} ${tail})
   union all
-  (select 'image', id, folder_id, name, size::float8, status, layer_root, null from images where ${condition} ${tail})
+  (select 'image', id, folder_id, name, size::float8, status, layer_root, null from images where ${condition('image')} ${tail})
   union all
-  (select 'snapshot', id, folder_id, name, disk_size::float8, status, layer_root, null from snapshots where ${condition} ${tail})`;
+  (select 'snapshot', id, folder_id, name, disk_size::float8, status, layer_root, null from snapshots where ${condition('snapshot')} ${tail})`;
 
 /** Those of the ids that are there. */
 export const findAttachables = (em: EntityManager, ids: readonly string[]): Promise<Attachable[]> =>
-  query<Attachable>(em, select('id = any ($1::text[])'), [ids]);
+  query<Attachable>(
+    em,
+    select(() => 'id = any ($1::text[])'),
+    [ids],
+  );
 
-/** The newest that are READY. */
-export const listAttachables = (em: EntityManager): Promise<Attachable[]> =>
-  query<Attachable>(em, select(`status = 'READY'`, `order by created_at desc limit ${maxListed}`));
+/** Parameters: the subject's names, and the roles that let him open each kind by its bare id. */
+const rolesOf: Record<AttachableKind, string> = { disk: '$3', image: '$4', snapshot: '$5' };
+
+const boundTo = (kind: ResourceKind, roles: string): string => `
+  select resource_id from access_bindings where resource_kind = '${kind}'
+    and (subject_id, subject_type) in (select * from unnest($1::text[], $2::text[])) and role_id = any (${roles}::text[])`;
+
+const isReachable = (kind: AttachableKind): string => `
+  status = 'READY' and (
+    id in (${boundTo(`compute.${kind}`, rolesOf[kind])})
+    or folder_id in (select id from folders where id in (${boundTo('resource-manager.folder', rolesOf[kind])})
+                       or cloud_id in (${boundTo('resource-manager.cloud', rolesOf[kind])})))`;
+
+/** The newest that are READY and that a role of the subject's lets him open: disks for writing. */
+export function listAttachables(em: EntityManager, subject: Subject): Promise<Attachable[]> {
+  const principals = principalsOf(subject);
+  return query<Attachable>(em, select(isReachable, `order by created_at desc limit ${maxListed}`), [
+    principals.map(({ id }) => id),
+    principals.map(({ type }) => type),
+    rolesWith(permissionTo('disk', 'READ_WRITE')),
+    rolesWith(permissionTo('image', 'READ_ONLY')),
+    rolesWith(permissionTo('snapshot', 'READ_ONLY')),
+  ]);
+}
 
 /** Holds a READY image or snapshot against being deleted until the transaction ends. False: it is gone. */
 export async function lockReady(em: EntityManager, { kind, id }: Attachable): Promise<boolean> {

@@ -3,10 +3,13 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { connect } from 'node:tls';
+import { wrap } from '@mikro-orm/core';
 import { expect } from 'chai';
+import { Disk } from '../../../src/disks/disk.entity.ts';
 import type { Permission } from '../../../src/iam/permissions.ts';
 import { permissionsOf, type Role, roles } from '../../../src/iam/roles.ts';
 import { Option, OptionReply } from '../../../src/nbd/protocol.ts';
+import { newId } from '../../../src/platform/ids.ts';
 import { type Authority, makeAuthority } from '../../support/certificates.ts';
 import { infoRequest, NbdClient, request } from '../../support/nbd-client.ts';
 import { isLongRun, sampleOf, testSeed } from '../../support/sample.ts';
@@ -80,6 +83,25 @@ describe('The matrix of access over NBD', function () {
       }
       expect(names.sort(), role ?? 'nobody').to.deep.equal([...new Set(expected)].sort());
     }
+  });
+
+  it('lists what may be opened, however much others have that is newer', async () => {
+    const em = world.em();
+    const { folderId } = world.targets.get('foreign')!;
+    const [like] = await em.find(Disk, { id: world.targets.get('own')!.diskId });
+    for (let n = 0; n < 310; n += 1) {
+      em.create(Disk, {
+        ...wrap(like!).toPOJO(),
+        id: newId('disk'),
+        folderId,
+        name: '',
+        createdAt: new Date(Date.now() + 1000),
+      } as never);
+    }
+    await em.flush();
+    using client = await signedIn('compute.editor');
+    const names = (await client.option(Option.list)).map(({ data }) => data.toString());
+    expect(names.some((name) => name.includes(world.targets.get('own')!.diskId))).to.equal(true);
   });
 
   it('reads and writes what the role allows in each place, and is told the same as over gRPC of the rest', async () => {
