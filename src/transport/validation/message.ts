@@ -55,7 +55,8 @@ export function messageCompiler(registry: FileRegistry): (desc: DescMessage) => 
     );
     return (message, prefix, violations) => {
       const chosen = (message as Record<string, { $case: string; value: unknown } | undefined>)[oneof.localName];
-      if (chosen === undefined || (exactlyOne && isUnset(chosen.value))) {
+      // An empty text is none of it; a zero that was chosen is a value.
+      if (chosen === undefined || (exactlyOne && chosen.value === '')) {
         if (exactlyOne) add(violations, prefix + oneof.name, fault);
         return;
       }

@@ -2,6 +2,7 @@ import { type DescMessage, ScalarType, toBinary } from '@bufbuild/protobuf';
 import { UpdateServiceAccountRequest } from '../../../generated/yandex/cloud/iam/v1/service_account_service.ts';
 import { expect } from 'chai';
 import * as fc from 'fast-check';
+import { SetQuotaLimitRequest } from '../../../generated/obraz/v1/quota_admin.ts';
 import { SetAccessBindingsRequest } from '../../../generated/yandex/cloud/access/access.ts';
 import {
   CreateImageRequest,
@@ -147,6 +148,16 @@ describe('Validation of requests', () => {
     expect(violated(path, CreateIamTokenRequest.fromPartial({}))).to.deep.equal(fault);
     expect(violated(path, CreateIamTokenRequest.fromPartial({ identity: { $case: 'jwt', value: '' } }))).to.deep.equal(fault);
     expect(violated(path, CreateIamTokenRequest.fromPartial({ identity: { $case: 'jwt', value: 'a.b.c' } }))).to.deep.equal([]);
+  });
+
+  it('takes a zero that was chosen of a oneof for a value', () => {
+    const path = '/obraz.v1.QuotaAdminService/SetLimit';
+    const limitOf = (limit: SetQuotaLimitRequest['limit']) =>
+      violated(path, { ...SetQuotaLimitRequest.fromPartial({ cloudId: 'b1g', quotaId: 'compute.images.count' }), limit });
+    expect(limitOf({ $case: 'value', value: 0n })).to.deep.equal([]);
+    expect(limitOf({ $case: 'unlimited', value: {} })).to.deep.equal([]);
+    expect(limitOf({ $case: 'value', value: -1n })).to.have.length(1);
+    expect(limitOf(undefined)).to.deep.equal(['limit: exactly one of value, unlimited, reset must be given']);
   });
 
   it('never repeats a secret that is too long', () => {
