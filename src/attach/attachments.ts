@@ -98,10 +98,6 @@ export class Attachments implements AsyncDisposable {
     return writer === undefined || writer.lease.id !== writerId || generation >= writer.openNumber;
   }
 
-  #reader(): AccessReader {
-    return { em: this.#parts.fork(), rules: this.#parts.access };
-  }
-
   get count(): number {
     return this.#leases.size;
   }
@@ -131,6 +127,10 @@ export class Attachments implements AsyncDisposable {
     return access.mode === 'READ_WRITE'
       ? this.#openNextWriter(access, peer, signal)
       : this.#openReader(access, attachable, peer, signal);
+  }
+
+  #reader(): AccessReader {
+    return { em: this.#parts.fork(), rules: this.#parts.access };
   }
 
   /** One subject must not take all connections: a public image can be opened by everybody. */
@@ -357,8 +357,10 @@ async function readableRoot(em: EntityManager, attachable: Attachable): Promise<
   }
   const disk = await em.findOne(Disk, { id: attachable.id }, { lockMode: LockMode.PESSIMISTIC_READ });
   if (disk === null) throw notFound('Disk', attachable.id);
-  const writer = await liveWriter(em, disk.id);
-  if (writer !== undefined) throw attachedElsewhere(writer);
+  // Who that is, and where, is told to those who may write it themselves.
+  if ((await liveWriter(em, disk.id)) !== undefined) {
+    throw failedPrecondition(`${describe(attachable)} is attached for writing: open it for reading when it is detached`);
+  }
   if (disk.machineId !== null && disk.machineId !== undefined) {
     throw failedPrecondition(
       `${describe(attachable)} holds data that machine ${disk.machineId} is committing: open it when that has ended, in a moment`,

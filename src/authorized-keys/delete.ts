@@ -19,6 +19,7 @@ export const deleteKey =
         resourceId: keyId,
         resourceKind: 'iam.serviceAccount',
         description: 'Delete key',
+        removesResource: true,
         metadata: pack(DeleteKeyMetadata, { keyId }),
         response: packedEmpty,
       };

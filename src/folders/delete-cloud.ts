@@ -30,6 +30,7 @@ export const deleteCloud =
         resourceId: cloudId,
         resourceKind: 'resource-manager.cloud',
         description: 'Delete cloud',
+        removesResource: true,
         metadata: pack(DeleteCloudMetadata, { cloudId, deleteAfter, cancelledBy: '', cancelledAt: undefined }),
         response: packedEmpty,
       };

@@ -31,6 +31,7 @@ export const deleteFolder =
         resourceId: folderId,
         resourceKind: 'resource-manager.folder',
         description: 'Delete folder',
+        removesResource: true,
         metadata: pack(DeleteFolderMetadata, { folderId, deleteAfter, cancelledBy: '', cancelledAt: undefined }),
         response: packedEmpty,
       };

@@ -30,6 +30,8 @@ interface OperationAbout {
   metadata: PackedMessage;
   /** Whether clients may cancel it. Default: no. */
   cancellable?: boolean;
+  /** Whether the resource goes in this transaction: its audit event is made while it is there. Default: no. */
+  removesResource?: boolean;
   /** Whether the transaction lets go of a layer, so that data may be garbage now. Default: no. */
   freesData?: boolean;
   /** Whether it is one of the running operations of its folder, which are limited, while it has a job. Default: yes. */
@@ -159,9 +161,8 @@ export class Operations {
         return made.existing;
       }
       const created = em.create(Operation, newRow(id, createdBy, made));
-      // What a delete removes is still there; what a create makes is there after the flush.
-      const isDelete = made.description.startsWith('Delete ');
-      const audited = isDelete ? await this.#record(em, call, id, made) : undefined;
+      // What is removed is there until the flush, what is made is there after it.
+      const audited = made.removesResource === true ? await this.#record(em, call, id, made) : undefined;
       await em.flush();
       const audit = audited ?? (await this.#record(em, call, id, made));
       if (made.job !== undefined) {

@@ -46,6 +46,6 @@ export async function deleteResource<Entity extends StoredResource>(
     await beforeRemoval?.(em, row);
     await removeBindings(em, resource);
     em.remove(row);
-    return { ...operation, response: packedEmpty, freesData: true };
+    return { ...operation, response: packedEmpty, removesResource: true, freesData: true };
   });
 }

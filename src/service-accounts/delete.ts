@@ -31,6 +31,7 @@ export const deleteServiceAccount =
         resourceId: id,
         resourceKind: 'iam.serviceAccount',
         description: 'Delete service account',
+        removesResource: true,
         metadata: pack(DeleteServiceAccountMetadata, { serviceAccountId: id }),
         response: packedEmpty,
       };
